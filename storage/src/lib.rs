@@ -1,1 +1,5 @@
-//! placeholder
+//! What one holdfast node knows: slots, data types, the write-ahead log, checkpoints and recovery. Knows no socket and
+//! no RESP. Modules in layer order, lowest first; a module names only modules above it in this list.
+
+/// FORMAT: the vocabulary of change, the body of a record.
+pub mod mutation;
