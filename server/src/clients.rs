@@ -1,0 +1,113 @@
+//! Who is connected: what CLIENT LIST, CLIENT KILL and INFO see of the clients of all workers.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+/// What others may see of a client. The client's own task writes it, anybody reads it.
+#[derive(Debug)]
+pub struct ClientInfo {
+    /// Ascending from 1, never reused.
+    pub id: u64,
+    /// The client's address.
+    pub address: SocketAddr,
+    /// The address it connected to.
+    pub local_address: SocketAddr,
+    /// When it connected, wall clock, ms.
+    pub connected_at_ms: u64,
+    /// When it last sent a command, wall clock, ms.
+    pub last_command_at_ms: AtomicU64,
+    /// CLIENT SETNAME.
+    pub name: Mutex<Vec<u8>>,
+    /// CLIENT SETINFO LIB-NAME and LIB-VER.
+    pub library: Mutex<(Vec<u8>, Vec<u8>)>,
+    /// The last command's name, lower case, with its subcommand after a bar.
+    pub last_command: Mutex<&'static str>,
+    /// Whether it speaks RESP3.
+    pub resp3: AtomicBool,
+    /// Whether a MULTI is open and how many commands it has queued, plus 1; 0 for none.
+    pub queued: AtomicUsize,
+    /// WATCHed keys.
+    pub watched: AtomicUsize,
+    /// Bytes read and not yet parsed.
+    pub query_buffer_bytes: AtomicUsize,
+    /// Reply bytes not yet sent.
+    pub output_buffer_bytes: AtomicUsize,
+    /// CLIENT NO-EVICT.
+    pub no_evict: AtomicBool,
+    /// CLIENT NO-TOUCH.
+    pub no_touch: AtomicBool,
+    /// READONLY.
+    pub readonly: AtomicBool,
+    /// Somebody wants the connection closed.
+    pub killed: AtomicBool,
+    /// Wakes the connection's task, after `killed` or when output may be sent.
+    pub wake: Notify,
+}
+
+impl ClientInfo {
+    /// Closes the connection soon.
+    pub fn kill(&self) {
+        self.killed.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+}
+
+/// All connected clients.
+#[derive(Default)]
+pub struct Clients {
+    next_id: AtomicU64,
+    connected: Mutex<BTreeMap<u64, Arc<ClientInfo>>>,
+}
+
+impl Clients {
+    /// Enters a client that has just connected.
+    pub fn connect(&self, address: SocketAddr, local_address: SocketAddr, now_ms: u64) -> Arc<ClientInfo> {
+        let info = Arc::new(ClientInfo {
+            id: self.next_id.fetch_add(1, Ordering::Relaxed) + 1,
+            address,
+            local_address,
+            connected_at_ms: now_ms,
+            last_command_at_ms: AtomicU64::new(now_ms),
+            name: Mutex::default(),
+            library: Mutex::default(),
+            last_command: Mutex::new("NULL"),
+            resp3: AtomicBool::new(false),
+            queued: AtomicUsize::new(0),
+            watched: AtomicUsize::new(0),
+            query_buffer_bytes: AtomicUsize::new(0),
+            output_buffer_bytes: AtomicUsize::new(0),
+            no_evict: AtomicBool::new(false),
+            no_touch: AtomicBool::new(false),
+            readonly: AtomicBool::new(false),
+            killed: AtomicBool::new(false),
+            wake: Notify::new(),
+        });
+        self.connected.lock().insert(info.id, info.clone());
+        info
+    }
+
+    /// The client is gone.
+    pub fn disconnect(&self, id: u64) {
+        self.connected.lock().remove(&id);
+    }
+
+    /// How many are connected.
+    pub fn count(&self) -> usize {
+        self.connected.lock().len()
+    }
+
+    /// All of them, by ascending id.
+    pub fn all(&self) -> Vec<Arc<ClientInfo>> {
+        self.connected.lock().values().cloned().collect()
+    }
+
+    /// The client with this id.
+    pub fn get(&self, id: u64) -> Option<Arc<ClientInfo>> {
+        self.connected.lock().get(&id).cloned()
+    }
+}

@@ -1,0 +1,112 @@
+//! What a command is given. Data commands see arguments, slots, time and dice, and nothing else, so they are tested without
+//! a server ([`DataContext`]); commands about the node or the client see those too ([`NodeContext`]).
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use holdfast_storage::slots::SlotSet;
+use holdfast_storage::types::{Hash, List, Set, SortedSet, StringRef, ValueRef};
+
+use crate::command::errors::CommandError;
+use crate::node::Node;
+use crate::resp::{Arguments, ReplyWriter};
+use crate::session::Session;
+
+/// What every command's handler answers. On an error nothing was changed and whatever was written to the reply is
+/// taken back before the error is written.
+pub type CommandResult<T = ()> = Result<T, CommandError>;
+
+/// A data command's handler.
+pub type DataHandler = fn(&mut DataContext<'_>) -> CommandResult;
+
+/// The handler of a command about the node or the client.
+pub type NodeHandler = fn(&mut NodeContext<'_>) -> CommandResult<Next>;
+
+/// What a data command sees.
+pub struct DataContext<'a> {
+    /// The request, the command's name first.
+    pub arguments: Arguments<'a>,
+    /// The slots of the command's keys, locked; `data.now_ms()` is the command's time.
+    pub data: SlotSet<'a>,
+    /// Where the reply goes.
+    pub reply: ReplyWriter<'a>,
+    /// The only source of randomness.
+    pub dice: &'a mut fastrand::Rng,
+}
+
+impl DataContext<'_> {
+    /// The string at `key`, if any.
+    ///
+    /// # Errors
+    /// WRONGTYPE when the key holds another type; the same for the other types below.
+    pub fn string(&self, key: &[u8]) -> CommandResult<Option<StringRef<'_>>> {
+        typed(self.data.get(key), |value| match value {
+            ValueRef::String(string) => Some(string),
+            _ => None,
+        })
+    }
+
+    /// The hash at `key`, if any.
+    pub fn hash(&self, key: &[u8]) -> CommandResult<Option<&Hash>> {
+        typed(self.data.get(key), |value| match value {
+            ValueRef::Hash(hash) => Some(hash),
+            _ => None,
+        })
+    }
+
+    /// The list at `key`, if any.
+    pub fn list(&self, key: &[u8]) -> CommandResult<Option<&List>> {
+        typed(self.data.get(key), |value| match value {
+            ValueRef::List(list) => Some(list),
+            _ => None,
+        })
+    }
+
+    /// The set at `key`, if any.
+    pub fn set(&self, key: &[u8]) -> CommandResult<Option<&Set>> {
+        typed(self.data.get(key), |value| match value {
+            ValueRef::Set(set) => Some(set),
+            _ => None,
+        })
+    }
+
+    /// The sorted set at `key`, if any.
+    pub fn sorted_set(&self, key: &[u8]) -> CommandResult<Option<&SortedSet>> {
+        typed(self.data.get(key), |value| match value {
+            ValueRef::SortedSet(set) => Some(set),
+            _ => None,
+        })
+    }
+}
+
+fn typed<'v, T>(value: Option<ValueRef<'v>>, pick: impl FnOnce(ValueRef<'v>) -> Option<T>) -> CommandResult<Option<T>> {
+    match value {
+        None => Ok(None),
+        Some(value) => pick(value).map(Some).ok_or(CommandError::WrongType),
+    }
+}
+
+/// What happens after a node command.
+pub enum Next {
+    /// The reply is written.
+    Reply,
+    /// The reply comes later; the client's further commands wait for it, other clients do not. The future gives the
+    /// encoded reply.
+    Later(Pin<Box<dyn Future<Output = Vec<u8>>>>),
+    /// The reply is written; close the connection once it is sent.
+    Close,
+}
+
+/// What a command about the node or the client sees.
+pub struct NodeContext<'a> {
+    /// What a data command sees. Outside a transaction `data` holds no slots, so single ones may be visited; in a
+    /// transaction it holds all of them.
+    pub call: DataContext<'a>,
+    /// The node.
+    pub node: &'a Arc<Node>,
+    /// The client.
+    pub session: &'a mut Session,
+    /// Whether EXEC runs this command.
+    pub in_transaction: bool,
+}

@@ -1,0 +1,219 @@
+//! Replies in order, each held until the log has reached the LSN it shows (design section 3). One gate per worker: its
+//! connections hand over their output, [`ReplyGate::run`] writes the log once for all of them and sends what may be sent.
+
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use holdfast_storage::log::{AckPoint, Log};
+use holdfast_words::Lsn;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use crate::clients::ClientInfo;
+
+/// One connection's output: encoded replies and how far they may be sent.
+#[derive(Default)]
+pub struct Output {
+    /// Encoded replies not yet sent.
+    pub bytes: Vec<u8>,
+    /// Bytes of `bytes` already sent.
+    sent: usize,
+    /// `(end, lsn)`: bytes below `end` (counted from the front of `bytes`) wait for `lsn`; ascending in both.
+    gates: VecDeque<(usize, Lsn)>,
+    /// Bytes of `bytes` that no gate holds.
+    open: usize,
+    /// The socket took no more; the connection's task waits for it.
+    pub blocked: bool,
+    /// Sending failed: the connection is gone.
+    pub broken: bool,
+}
+
+impl Output {
+    /// What has been appended to `bytes` since the last call waits for `lsn`.
+    pub fn gate(&mut self, lsn: Lsn) {
+        let end = self.bytes.len();
+        match self.gates.back_mut() {
+            // An earlier reply on this connection waits for as much or more: order on a connection is kept.
+            Some((last_end, last_lsn)) if *last_lsn >= lsn => *last_end = end,
+            _ => self.gates.push_back((end, lsn)),
+        }
+    }
+
+    /// Bytes not yet sent.
+    pub fn pending(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
+    /// The LSN that the first held reply waits for.
+    fn waits_for(&self) -> Option<Lsn> {
+        self.gates.front().map(|&(_, lsn)| lsn)
+    }
+
+    fn open_up_to(&mut self, reached: Lsn) {
+        while let Some(&(end, lsn)) = self.gates.front()
+            && lsn <= reached
+        {
+            self.open = end;
+            self.gates.pop_front();
+        }
+    }
+
+    /// Sends what is open, as far as the socket takes it; returns the bytes sent.
+    fn send(&mut self, stream: &TcpStream) -> usize {
+        let before = self.sent;
+        self.blocked = false;
+        while self.sent < self.open {
+            match stream.try_write(&self.bytes[self.sent..self.open]) {
+                Ok(0) => {
+                    self.broken = true;
+                    break;
+                }
+                Ok(count) => self.sent += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked = true;
+                    break;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    self.broken = true;
+                    break;
+                }
+            }
+        }
+        let count = self.sent - before;
+        if self.sent == self.bytes.len() {
+            const KEPT_BYTES: usize = 16 * 1024;
+            self.bytes.clear();
+            self.bytes.shrink_to(KEPT_BYTES);
+            (self.sent, self.open) = (0, 0);
+        }
+        count
+    }
+}
+
+/// What the gate and the connection's task share.
+pub struct Outlet {
+    /// The socket.
+    pub stream: TcpStream,
+    /// The client, for its counters and to wake its task.
+    pub info: Arc<ClientInfo>,
+    /// Replies on their way out.
+    pub output: RefCell<Output>,
+}
+
+impl Outlet {
+    /// Sends what may be sent now; wakes the connection's task when it has to act.
+    fn send(&self) -> usize {
+        let mut output = self.output.borrow_mut();
+        let count = output.send(&self.stream);
+        self.info.output_buffer_bytes.store(output.pending(), Ordering::Relaxed);
+        if output.blocked || output.broken {
+            self.info.wake.notify_one();
+        }
+        count
+    }
+
+    /// The socket takes bytes again: sends on what is open. Called by the connection's task.
+    pub fn resume(&self) -> usize {
+        self.send()
+    }
+}
+
+struct Waiting {
+    lsn: Lsn,
+    outlet: Rc<Outlet>,
+}
+
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Self) -> bool {
+        self.lsn == other.lsn
+    }
+}
+impl Eq for Waiting {}
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Waiting {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.lsn.cmp(&other.lsn)
+    }
+}
+
+/// One worker's gate.
+#[derive(Default)]
+pub struct ReplyGate {
+    submitted: RefCell<Vec<Rc<Outlet>>>,
+    waiting: RefCell<BinaryHeap<Reverse<Waiting>>>,
+    /// Woken by the worker's connections when they submit, and by the log when a position moves.
+    wake: Arc<Notify>,
+}
+
+impl ReplyGate {
+    /// What wakes the gate; the log's positions are told of it.
+    pub fn waker(&self) -> Arc<Notify> {
+        self.wake.clone()
+    }
+
+    /// The connection has output. It is sent after the worker's other ready connections had their turn.
+    pub fn submit(&self, outlet: &Rc<Outlet>) {
+        let mut submitted = self.submitted.borrow_mut();
+        if submitted.is_empty() {
+            self.wake.notify_one();
+        }
+        submitted.push(outlet.clone());
+    }
+
+    /// One turn: writes the log up to what the submitted replies show, sends what has reached the configured point, keeps
+    /// the rest. Returns the bytes sent.
+    pub fn flush(&self, log: &Log, point: AckPoint) -> usize {
+        let mut submitted = std::mem::take(&mut *self.submitted.borrow_mut());
+        let newest = submitted.iter().filter_map(|outlet| outlet.output.borrow().gates.back().map(|gate| gate.1)).max();
+        if let Some(lsn) = newest
+            && log.positions().written_lsn() < lsn
+            && let Err(error) = log.write_up_to(lsn)
+        {
+            // The log has latched the error and answers every later command with it; what was not written is not
+            // acknowledged, so the replies stay where they are and the connections are closed.
+            tracing::error!(%error, "the log cannot be written; replies that depend on it are withheld");
+        }
+        let reached = log.positions().reached(point);
+        let mut sent = 0;
+        for outlet in submitted.drain(..) {
+            sent += self.release(outlet, reached);
+        }
+        let mut waiting = self.waiting.borrow_mut();
+        while waiting.peek().is_some_and(|Reverse(first)| first.lsn <= reached) {
+            if let Some(Reverse(Waiting { outlet, .. })) = waiting.pop() {
+                outlet.output.borrow_mut().open_up_to(reached);
+                sent += outlet.send();
+                if let Some(lsn) = outlet.output.borrow().waits_for() {
+                    waiting.push(Reverse(Waiting { lsn, outlet: outlet.clone() }));
+                }
+            }
+        }
+        if self.submitted.borrow().is_empty() {
+            *self.submitted.borrow_mut() = submitted;
+        }
+        sent
+    }
+
+    fn release(&self, outlet: Rc<Outlet>, reached: Lsn) -> usize {
+        let waits_for = {
+            let mut output = outlet.output.borrow_mut();
+            output.open_up_to(reached);
+            output.waits_for()
+        };
+        let sent = outlet.send();
+        if let Some(lsn) = waits_for {
+            self.waiting.borrow_mut().push(Reverse(Waiting { lsn, outlet }));
+        }
+        sent
+    }
+}

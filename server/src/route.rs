@@ -1,0 +1,41 @@
+//! slot → serve, or where to go instead: MOVED, ASK, CROSSSLOT, CLUSTERDOWN (Redis Cluster specification, "Redirection and
+//! resharding").
+
+use holdfast_cluster::view::{Owner, View};
+use holdfast_words::SlotId;
+
+use crate::command::errors::CommandError;
+
+/// What the route depends on besides the slots.
+#[derive(Clone, Copy)]
+pub struct Request {
+    /// The command only reads.
+    pub readonly_command: bool,
+    /// The client said READONLY.
+    pub readonly_client: bool,
+}
+
+/// Folds the slots of a command's keys into the one it may touch in cluster mode.
+///
+/// # Errors
+/// CROSSSLOT when they differ.
+pub fn single_slot(slots: impl IntoIterator<Item = SlotId>) -> Result<Option<SlotId>, CommandError> {
+    let mut slots = slots.into_iter();
+    let first = slots.next();
+    if slots.all(|slot| Some(slot) == first) { Ok(first) } else { Err(CommandError::CrossSlot) }
+}
+
+/// Whether this node serves `slot` for this request.
+///
+/// # Errors
+/// The redirection or refusal that Redis gives.
+pub fn may_serve(view: &View, slot: SlotId, request: Request) -> Result<(), CommandError> {
+    match view.owner(slot) {
+        Owner::Nobody => Err(CommandError::ClusterDownUnbound),
+        Owner::Me if view.cluster_is_up() => Ok(()),
+        Owner::MyMaster(_) if request.readonly_command && request.readonly_client && view.cluster_is_up() => Ok(()),
+        _ if !view.cluster_is_up() => Err(CommandError::ClusterDown),
+        Owner::MyMaster(address) | Owner::Other(address) => Err(CommandError::Moved { slot, address }),
+        Owner::Me => Ok(()),
+    }
+}

@@ -1,0 +1,435 @@
+//! The 16384 slots, each under a lock of its own. [`SlotSet`] is how anybody reads or changes them: it holds the locks of
+//! the slots a command needs, applies its mutations, and appends its records to the log before it lets go. So within a slot
+//! the order of the log is the order of execution, and no change is without its record.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use holdfast_words::{Lsn, SLOT_COUNT, SlotId, SlotSequence};
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::apply::{Applied, ApplyError, apply};
+use crate::keyspace::Keyspace;
+use crate::log::{AppendError, Log, MORE_FOLLOWS, RecordHeader, RecordKind, RecordView, encode_record};
+use crate::mutation::{BodyBuilder, DecodeError, Mutation, decode_body};
+use crate::types::ValueRef;
+use crate::watch::{WatchFlag, Watchers};
+
+/// What one slot knows.
+#[derive(Default)]
+pub struct Slot {
+    keyspace: Keyspace,
+    /// Number of the slot's newest record.
+    sequence: SlotSequence,
+    /// End of the slot's newest record: what a reply that shows the slot's state waits for.
+    newest_lsn: Lsn,
+    /// Sequence as of the newest checkpoint image; the slot is dirty when it lags behind `sequence`.
+    imaged_sequence: SlotSequence,
+    watchers: Option<Box<Watchers>>,
+}
+
+impl Slot {
+    /// The slot's keys.
+    pub fn keyspace(&self) -> &Keyspace {
+        &self.keyspace
+    }
+
+    /// Number of the slot's newest record.
+    pub fn sequence(&self) -> SlotSequence {
+        self.sequence
+    }
+
+    /// End of the slot's newest record.
+    pub fn newest_lsn(&self) -> Lsn {
+        self.newest_lsn
+    }
+
+    /// Whether the slot has records that no checkpoint image covers.
+    pub fn is_dirty(&self) -> bool {
+        self.imaged_sequence < self.sequence
+    }
+
+    /// An image as of `sequence` is durable.
+    pub fn mark_imaged(&mut self, sequence: SlotSequence) {
+        debug_assert!(sequence <= self.sequence);
+        self.imaged_sequence = self.imaged_sequence.max(sequence);
+    }
+
+    /// Starts over from an image as of `sequence`; whatever was here is gone. The image's keys follow by
+    /// [`Self::load`].
+    pub fn begin_load(&mut self, sequence: SlotSequence, newest_lsn: Lsn) {
+        self.keyspace = Keyspace::default();
+        self.sequence = sequence;
+        self.imaged_sequence = sequence;
+        self.newest_lsn = newest_lsn;
+        self.touch_all();
+    }
+
+    /// Applies a mutation that stands for a part of an image. Not for commands: no record is made.
+    pub fn load(&mut self, mutation: &Mutation<'_>) -> Result<(), ApplyError> {
+        apply(&mut self.keyspace, mutation).map(|_| ())
+    }
+
+    fn apply(&mut self, mutation: &Mutation<'_>) -> Result<Applied, ApplyError> {
+        let applied = apply(&mut self.keyspace, mutation)?;
+        if applied.changed > 0
+            && let Some(watchers) = &self.watchers
+        {
+            touch(watchers, mutation);
+        }
+        Ok(applied)
+    }
+
+    fn touch_all(&self) {
+        if let Some(watchers) = &self.watchers {
+            watchers.touch_all();
+        }
+    }
+}
+
+fn touch(watchers: &Watchers, mutation: &Mutation<'_>) {
+    match mutation {
+        Mutation::FlushSlot => watchers.touch_all(),
+        Mutation::Rename { from, to } => {
+            watchers.touch(from);
+            watchers.touch(to);
+        }
+        Mutation::Copy { to, .. } => watchers.touch(to),
+        other => {
+            if let Some(key) = other.key() {
+                watchers.touch(key);
+            }
+        }
+    }
+}
+
+/// A record of the log that does not fit the slot's state: damage or a bug, never load.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// A record of the slot is missing.
+    #[error("slot {slot}: record with sequence {found} at LSN {lsn} follows sequence {known}; records are missing between them")]
+    Gap {
+        /// The slot.
+        slot: SlotId,
+        /// Sequence of the slot's newest known record.
+        known: SlotSequence,
+        /// Sequence of the record.
+        found: SlotSequence,
+        /// Where the record begins.
+        lsn: Lsn,
+    },
+    /// The record's body cannot be read.
+    #[error("slot {slot}, LSN {lsn}: {source}")]
+    Body {
+        /// The slot.
+        slot: SlotId,
+        /// Where the record begins.
+        lsn: Lsn,
+        /// Which mutation, and why.
+        source: DecodeError,
+    },
+    /// A mutation contradicts the state.
+    #[error("slot {slot}, LSN {lsn}: {source}")]
+    Apply {
+        /// The slot.
+        slot: SlotId,
+        /// Where the record begins.
+        lsn: Lsn,
+        /// What contradicts.
+        source: ApplyError,
+    },
+}
+
+/// All slots of a node.
+pub struct Slots {
+    slots: Box<[Mutex<Slot>]>,
+    /// Keys in all slots; follows the slots' own counts after each command.
+    key_count: AtomicI64,
+    /// Keys with an expiry in all slots.
+    volatile_count: AtomicI64,
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        let slots = (0..SLOT_COUNT).map(|_| Mutex::default()).collect();
+        Self { slots, key_count: AtomicI64::new(0), volatile_count: AtomicI64::new(0) }
+    }
+}
+
+/// The key counts of a slot before a change, to be settled after it.
+struct Counted {
+    keys: usize,
+    volatile: usize,
+}
+
+impl Counted {
+    fn of(slot: &Slot) -> Self {
+        Self { keys: slot.keyspace.len(), volatile: slot.keyspace.volatile_len() }
+    }
+}
+
+impl Slots {
+    /// Locks one slot for looking at it or for loading; see [`SlotSet`] for commands.
+    pub fn with<R>(&self, id: SlotId, work: impl FnOnce(&mut Slot) -> R) -> R {
+        let mut slot = self.slots[id.index()].lock();
+        let before = Counted::of(&slot);
+        let result = work(&mut slot);
+        self.settle(&before, &slot);
+        result
+    }
+
+    /// Number of keys in all slots.
+    pub fn key_count(&self) -> u64 {
+        self.key_count.load(Ordering::Relaxed).max(0) as u64
+    }
+
+    /// Number of keys with an expiry in all slots.
+    pub fn volatile_count(&self) -> u64 {
+        self.volatile_count.load(Ordering::Relaxed).max(0) as u64
+    }
+
+    fn settle(&self, before: &Counted, slot: &Slot) {
+        let after = Counted::of(slot);
+        if after.keys != before.keys {
+            self.key_count.fetch_add(after.keys as i64 - before.keys as i64, Ordering::Relaxed);
+        }
+        if after.volatile != before.volatile {
+            self.volatile_count.fetch_add(after.volatile as i64 - before.volatile as i64, Ordering::Relaxed);
+        }
+    }
+
+    /// Applies a record that came from the log or from the master. A record at or below the slot's sequence is skipped, so
+    /// that replay over a checkpoint is idempotent; `false` says that it was.
+    ///
+    /// # Errors
+    /// When the record does not follow on the slot's newest one or contradicts its state; the slot must not be served then.
+    pub fn apply_record(&self, record: &RecordView<'_>) -> Result<bool, ReplayError> {
+        let RecordHeader { slot: id, sequence, .. } = record.header;
+        if record.header.kind != RecordKind::Mutations {
+            return Ok(false);
+        }
+        self.with(id, |slot| {
+            if sequence <= slot.sequence {
+                return Ok(false);
+            }
+            if sequence != slot.sequence.next() {
+                return Err(ReplayError::Gap { slot: id, known: slot.sequence, found: sequence, lsn: record.lsn });
+            }
+            let mut failed = None;
+            decode_body(record.body, |mutation| {
+                if failed.is_none() {
+                    failed = slot.apply(&mutation).err();
+                }
+            })
+            .map_err(|source| ReplayError::Body { slot: id, lsn: record.lsn, source })?;
+            if let Some(source) = failed {
+                return Err(ReplayError::Apply { slot: id, lsn: record.lsn, source });
+            }
+            slot.sequence = sequence;
+            slot.newest_lsn = record.lsn.advance(record.bytes.len() as u64);
+            Ok(true)
+        })
+    }
+
+    /// Empties all slots and forgets their sequences: before the node is rebuilt from a checkpoint or a full copy.
+    pub fn clear(&self) {
+        for id in SlotId::all() {
+            self.with(id, |slot| slot.begin_load(SlotSequence::ZERO, Lsn::ZERO));
+        }
+    }
+
+    /// Locks the slots, which must be ascending and without doubles, for one command at wall-clock time `now_ms`.
+    pub fn lock<'a>(&'a self, ids: &[SlotId], now_ms: u64, log: &'a Log, scratch: &'a mut Scratch) -> SlotSet<'a> {
+        debug_assert!(ids.is_sorted_by(|a, b| a < b), "slots are locked in order, or two commands could block each other");
+        let Scratch { first, more, record } = scratch;
+        while more.len() + 1 < ids.len() {
+            more.push(BodyBuilder::default());
+        }
+        let mut bodies = std::iter::once(first).chain(more.iter_mut());
+        let held = ids
+            .iter()
+            .map(|&id| {
+                let slot = self.slots[id.index()].lock();
+                let before = Counted::of(&slot);
+                Held { id, slot, before, body: bodies.next().expect("one body for each slot") }
+            })
+            .collect();
+        SlotSet { slots: self, log, held, now_ms, record }
+    }
+}
+
+/// Memory that a worker lends to one command after the other.
+#[derive(Default)]
+pub struct Scratch {
+    first: BodyBuilder,
+    more: Vec<BodyBuilder>,
+    record: Vec<u8>,
+}
+
+struct Held<'a> {
+    id: SlotId,
+    slot: MutexGuard<'a, Slot>,
+    before: Counted,
+    body: &'a mut BodyBuilder,
+}
+
+/// The slots of one command (or transaction, or script), locked. Reads see the state as of `now_ms`: what has expired by
+/// then is hidden. Mutations are applied at once and logged, all or nothing, by [`SlotSet::commit`].
+pub struct SlotSet<'a> {
+    slots: &'a Slots,
+    log: &'a Log,
+    held: smallvec::SmallVec<[Held<'a>; 1]>,
+    now_ms: u64,
+    record: &'a mut Vec<u8>,
+}
+
+impl SlotSet<'_> {
+    /// The command's wall-clock time, milliseconds since 1970.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// The slots that are held.
+    pub fn ids(&self) -> impl Iterator<Item = SlotId> + '_ {
+        self.held.iter().map(|held| held.id)
+    }
+
+    fn position(&self, id: SlotId) -> Option<usize> {
+        self.held.binary_search_by_key(&id, |held| held.id).ok()
+    }
+
+    fn position_of_key(&self, key: &[u8]) -> usize {
+        if self.held.len() == 1 {
+            debug_assert_eq!(self.held[0].id, SlotId::of_key(key), "a command touches only the keys it declares");
+            return 0;
+        }
+        self.position(SlotId::of_key(key)).expect("a command touches only the keys it declares")
+    }
+
+    /// The keys of the slot of `key`, which the command must have declared.
+    pub fn keyspace(&self, key: &[u8]) -> &Keyspace {
+        &self.held[self.position_of_key(key)].slot.keyspace
+    }
+
+    /// What `key` holds, unless it has expired.
+    pub fn get(&self, key: &[u8]) -> Option<ValueRef<'_>> {
+        self.keyspace(key).get(key, self.now_ms)
+    }
+
+    /// When `key` expires, in milliseconds since 1970; `None` when it does not, is missing or has expired.
+    pub fn expiry_ms(&self, key: &[u8]) -> Option<u64> {
+        self.keyspace(key).expiry_ms(key).filter(|&at_ms| at_ms > self.now_ms)
+    }
+
+    /// Runs `work` on a slot's keys: the held ones when the slot is held, else locked for the moment. A command that holds
+    /// some slots may visit only those, or two commands could block each other.
+    pub fn visit<R>(&self, id: SlotId, work: impl FnOnce(&Keyspace) -> R) -> R {
+        match self.position(id) {
+            Some(position) => work(&self.held[position].slot.keyspace),
+            None => {
+                assert!(self.held.is_empty(), "{id:?} is visited while other slots are held");
+                self.slots.with(id, |slot| work(&slot.keyspace))
+            }
+        }
+    }
+
+    /// Applies the mutation and adds it to the command's record, unless it changed nothing.
+    ///
+    /// # Panics
+    /// When the mutation contradicts the state: the command has to look before it decides, so this is a bug.
+    pub fn mutate(&mut self, mutation: &Mutation<'_>) -> Applied {
+        let key = mutation.key().expect("a mutation of a key; see flush_slot");
+        let position = self.position_of_key(key);
+        self.mutate_at(position, mutation)
+    }
+
+    /// Empties a held slot.
+    pub fn flush_slot(&mut self, id: SlotId) -> Applied {
+        let position = self.position(id).expect("a command touches only the slots it holds");
+        self.mutate_at(position, &Mutation::FlushSlot)
+    }
+
+    fn mutate_at(&mut self, position: usize, mutation: &Mutation<'_>) -> Applied {
+        let held = &mut self.held[position];
+        match held.slot.apply(mutation) {
+            Ok(applied) => {
+                if applied.changed > 0 {
+                    held.body.push(mutation);
+                }
+                applied
+            }
+            Err(error) => panic!("a command decided on a mutation that does not fit the state: {error}"),
+        }
+    }
+
+    /// From now on a change of `key` sets `flag`.
+    pub fn watch(&mut self, key: &[u8], flag: &WatchFlag) {
+        let position = self.position_of_key(key);
+        self.held[position].slot.watchers.get_or_insert_default().watch(key, flag);
+    }
+
+    /// `flag` no longer hears of `key`.
+    pub fn unwatch(&mut self, key: &[u8], flag: &WatchFlag) {
+        let position = self.position_of_key(key);
+        let slot = &mut self.held[position].slot;
+        if let Some(watchers) = &mut slot.watchers {
+            watchers.unwatch(key, flag);
+            if watchers.is_empty() {
+                slot.watchers = None;
+            }
+        }
+    }
+
+    /// Whether the command has changed anything so far.
+    pub fn has_changes(&self) -> bool {
+        self.held.iter().any(|held| !held.body.is_empty())
+    }
+
+    /// Appends the command's records, all or nothing, and lets go of the slots. Returns the LSN that a reply showing these
+    /// slots must wait for, whether or not this command changed them.
+    ///
+    /// # Errors
+    /// When the log can take nothing any more; memory is then ahead of the log and the node must stop serving.
+    pub fn commit(mut self) -> Result<Lsn, AppendError> {
+        let mut left = self.held.iter().filter(|held| !held.body.is_empty()).count();
+        if left > 0 {
+            self.record.clear();
+            let epoch = self.log.epoch();
+            for held in self.held.iter_mut().filter(|held| !held.body.is_empty()) {
+                left -= 1;
+                held.slot.sequence = held.slot.sequence.next();
+                let header = RecordHeader {
+                    kind: RecordKind::Mutations,
+                    flags: if left > 0 { MORE_FOLLOWS } else { 0 },
+                    slot: held.id,
+                    epoch,
+                    sequence: held.slot.sequence,
+                    wall_clock_ms: self.now_ms,
+                };
+                encode_record(self.record, &header, held.body.finish());
+            }
+            let end = self.log.append(self.record)?;
+            for held in self.held.iter_mut().filter(|held| !held.body.is_empty()) {
+                held.slot.newest_lsn = end;
+                held.body.clear();
+                self.slots.settle(&held.before, &held.slot);
+                held.before = Counted::of(&held.slot);
+            }
+        }
+        Ok(self.held.iter().map(|held| held.slot.newest_lsn).max().unwrap_or_default())
+    }
+}
+
+impl Drop for SlotSet<'_> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            debug_assert!(!self.has_changes(), "changes that were not committed");
+        }
+        for held in &mut self.held {
+            held.body.clear();
+        }
+    }
+}
+
+/// The slots of a node, shared.
+pub type SharedSlots = Arc<Slots>;
