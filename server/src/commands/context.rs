@@ -35,45 +35,54 @@ pub struct DataContext<'a> {
     pub dice: &'a mut fastrand::Rng,
 }
 
-impl DataContext<'_> {
+/// Values by type, read through `context.data` alone, so that the reply can be written while they are borrowed.
+pub trait TypedValues {
     /// The string at `key`, if any.
     ///
     /// # Errors
     /// WRONGTYPE when the key holds another type; the same for the other types below.
-    pub fn string(&self, key: &[u8]) -> CommandResult<Option<StringRef<'_>>> {
-        typed(self.data.get(key), |value| match value {
+    fn string(&self, key: &[u8]) -> CommandResult<Option<StringRef<'_>>>;
+    /// The hash at `key`, if any.
+    fn hash(&self, key: &[u8]) -> CommandResult<Option<&Hash>>;
+    /// The list at `key`, if any.
+    fn list(&self, key: &[u8]) -> CommandResult<Option<&List>>;
+    /// The set at `key`, if any.
+    fn set(&self, key: &[u8]) -> CommandResult<Option<&Set>>;
+    /// The sorted set at `key`, if any.
+    fn sorted_set(&self, key: &[u8]) -> CommandResult<Option<&SortedSet>>;
+}
+
+impl TypedValues for SlotSet<'_> {
+    fn string(&self, key: &[u8]) -> CommandResult<Option<StringRef<'_>>> {
+        typed(self.get(key), |value| match value {
             ValueRef::String(string) => Some(string),
             _ => None,
         })
     }
 
-    /// The hash at `key`, if any.
-    pub fn hash(&self, key: &[u8]) -> CommandResult<Option<&Hash>> {
-        typed(self.data.get(key), |value| match value {
+    fn hash(&self, key: &[u8]) -> CommandResult<Option<&Hash>> {
+        typed(self.get(key), |value| match value {
             ValueRef::Hash(hash) => Some(hash),
             _ => None,
         })
     }
 
-    /// The list at `key`, if any.
-    pub fn list(&self, key: &[u8]) -> CommandResult<Option<&List>> {
-        typed(self.data.get(key), |value| match value {
+    fn list(&self, key: &[u8]) -> CommandResult<Option<&List>> {
+        typed(self.get(key), |value| match value {
             ValueRef::List(list) => Some(list),
             _ => None,
         })
     }
 
-    /// The set at `key`, if any.
-    pub fn set(&self, key: &[u8]) -> CommandResult<Option<&Set>> {
-        typed(self.data.get(key), |value| match value {
+    fn set(&self, key: &[u8]) -> CommandResult<Option<&Set>> {
+        typed(self.get(key), |value| match value {
             ValueRef::Set(set) => Some(set),
             _ => None,
         })
     }
 
-    /// The sorted set at `key`, if any.
-    pub fn sorted_set(&self, key: &[u8]) -> CommandResult<Option<&SortedSet>> {
-        typed(self.data.get(key), |value| match value {
+    fn sorted_set(&self, key: &[u8]) -> CommandResult<Option<&SortedSet>> {
+        typed(self.get(key), |value| match value {
             ValueRef::SortedSet(set) => Some(set),
             _ => None,
         })
