@@ -3,3 +3,5 @@
 
 /// FORMAT: the vocabulary of change, the body of a record.
 pub mod mutation;
+/// Checkpoints: slot images, their manifest, the pass that makes them, and loading them.
+pub mod checkpoint;
