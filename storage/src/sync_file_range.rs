@@ -5,7 +5,10 @@
 //! It only works in executables that this crate is linked into, therefore `node_state.rs` checks at every open, by
 //! [`count`], that it is the function that sled really calls, and refuses to go on otherwise.
 
-#![expect(unsafe_code, reason = "defines a C symbol and calls fdatasync on a descriptor that a C caller owns")]
+#![expect(
+    unsafe_code,
+    reason = "defines a C symbol and calls fdatasync on a descriptor that a C caller owns"
+)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
