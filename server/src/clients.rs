@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::command::CommandId;
+
 /// What others may see of a client. The client's own task writes it, anybody reads it.
 #[derive(Debug)]
 pub struct ClientInfo {
@@ -25,8 +27,8 @@ pub struct ClientInfo {
     pub name: Mutex<Vec<u8>>,
     /// CLIENT SETINFO LIB-NAME and LIB-VER.
     pub library: Mutex<(Vec<u8>, Vec<u8>)>,
-    /// The last command's name, lower case, with its subcommand after a bar.
-    pub last_command: Mutex<&'static str>,
+    /// The last command, as its number plus 1; 0 for none.
+    last_command: AtomicUsize,
     /// Whether it speaks RESP3.
     pub resp3: AtomicBool,
     /// Whether a MULTI is open and how many commands it has queued, plus 1; 0 for none.
@@ -50,6 +52,17 @@ pub struct ClientInfo {
 }
 
 impl ClientInfo {
+    /// The client has run this command.
+    pub fn set_last_command(&self, id: CommandId) {
+        self.last_command.store(id as usize + 1, Ordering::Relaxed);
+    }
+
+    /// The name of the command that the client ran last, lower case; `NULL` for none, as Redis prints it.
+    pub fn last_command(&self) -> &'static str {
+        let number = self.last_command.load(Ordering::Relaxed);
+        number.checked_sub(1).and_then(|index| CommandId::all().nth(index)).map_or("NULL", |id| id.spec().name)
+    }
+
     /// Closes the connection soon.
     pub fn kill(&self) {
         self.killed.store(true, Ordering::Release);
@@ -75,7 +88,7 @@ impl Clients {
             last_command_at_ms: AtomicU64::new(now_ms),
             name: Mutex::default(),
             library: Mutex::default(),
-            last_command: Mutex::new("NULL"),
+            last_command: AtomicUsize::new(0),
             resp3: AtomicBool::new(false),
             queued: AtomicUsize::new(0),
             watched: AtomicUsize::new(0),

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use holdfast_storage::log::{AckPoint, Log};
 use holdfast_words::Lsn;
-use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
 use crate::clients::ClientInfo;
@@ -29,8 +29,12 @@ pub struct Output {
     open: usize,
     /// The socket took no more; the connection's task waits for it.
     pub blocked: bool,
-    /// Sending failed: the connection is gone.
+    /// Sending failed, or the log can never reach a held reply's LSN: the connection ends.
     pub broken: bool,
+    /// The connection's task wants to hear of every send.
+    pub tell_when_sent: bool,
+    /// The outlet stands in the gate's queue of held ones.
+    held: bool,
 }
 
 impl Output {
@@ -41,6 +45,19 @@ impl Output {
             // An earlier reply on this connection waits for as much or more: order on a connection is kept.
             Some((last_end, last_lsn)) if *last_lsn >= lsn => *last_end = end,
             _ => self.gates.push_back((end, lsn)),
+        }
+    }
+
+    /// What has been appended since shows no slot's state: it waits only for what stands before it.
+    pub fn gate_nothing(&mut self) {
+        self.gate(Lsn::ZERO);
+    }
+
+    /// Takes back what was appended from `start` (of `bytes`) on: it is replaced or not wanted.
+    pub fn withdraw(&mut self, start: usize) {
+        self.bytes.truncate(start);
+        if let Some((end, _)) = self.gates.back_mut() {
+            *end = start.max(self.open).min(*end);
         }
     }
 
@@ -64,7 +81,7 @@ impl Output {
     }
 
     /// Sends what is open, as far as the socket takes it; returns the bytes sent.
-    fn send(&mut self, stream: &TcpStream) -> usize {
+    fn send(&mut self, stream: &OwnedWriteHalf) -> usize {
         let before = self.sent;
         self.blocked = false;
         while self.sent < self.open {
@@ -99,7 +116,7 @@ impl Output {
 /// What the gate and the connection's task share.
 pub struct Outlet {
     /// The socket.
-    pub stream: TcpStream,
+    pub stream: OwnedWriteHalf,
     /// The client, for its counters and to wake its task.
     pub info: Arc<ClientInfo>,
     /// Replies on their way out.
@@ -112,15 +129,30 @@ impl Outlet {
         let mut output = self.output.borrow_mut();
         let count = output.send(&self.stream);
         self.info.output_buffer_bytes.store(output.pending(), Ordering::Relaxed);
-        if output.blocked || output.broken {
+        if output.blocked || output.broken || (output.tell_when_sent && count > 0) {
             self.info.wake.notify_one();
         }
         count
     }
 
-    /// The socket takes bytes again: sends on what is open. Called by the connection's task.
-    pub fn resume(&self) -> usize {
-        self.send()
+    /// Sends on what is open, after the socket took no more; `true` when the connection is gone. Called by the
+    /// connection's task.
+    pub fn resume(&self) -> bool {
+        self.send();
+        self.output.borrow().broken
+    }
+
+    fn break_off(&self) {
+        self.output.borrow_mut().broken = true;
+        self.info.wake.notify_one();
+    }
+
+    /// The connection ends: what is still held is never sent.
+    pub fn close(&self) {
+        let mut output = self.output.borrow_mut();
+        output.gates.clear();
+        output.bytes.clear();
+        (output.sent, output.open) = (0, 0);
     }
 }
 
@@ -179,23 +211,22 @@ impl ReplyGate {
             && log.positions().written_lsn() < lsn
             && let Err(error) = log.write_up_to(lsn)
         {
-            // The log has latched the error and answers every later command with it; what was not written is not
-            // acknowledged, so the replies stay where they are and the connections are closed.
-            tracing::error!(%error, "the log cannot be written; replies that depend on it are withheld");
+            // A full disk keeps what is pending and writes it when there is space: the replies wait. A poisoned log never
+            // will: the connections are closed without an answer, so that nothing is acknowledged that may be lost.
+            if error.is_final() {
+                submitted.iter().for_each(|outlet| outlet.break_off());
+            }
         }
         let reached = log.positions().reached(point);
+        let mut waiting = self.waiting.borrow_mut();
         let mut sent = 0;
         for outlet in submitted.drain(..) {
-            sent += self.release(outlet, reached);
+            sent += Self::release(&mut waiting, outlet, reached);
         }
-        let mut waiting = self.waiting.borrow_mut();
         while waiting.peek().is_some_and(|Reverse(first)| first.lsn <= reached) {
             if let Some(Reverse(Waiting { outlet, .. })) = waiting.pop() {
-                outlet.output.borrow_mut().open_up_to(reached);
-                sent += outlet.send();
-                if let Some(lsn) = outlet.output.borrow().waits_for() {
-                    waiting.push(Reverse(Waiting { lsn, outlet: outlet.clone() }));
-                }
+                outlet.output.borrow_mut().held = false;
+                sent += Self::release(&mut waiting, outlet, reached);
             }
         }
         if self.submitted.borrow().is_empty() {
@@ -204,16 +235,27 @@ impl ReplyGate {
         sent
     }
 
-    fn release(&self, outlet: Rc<Outlet>, reached: Lsn) -> usize {
-        let waits_for = {
-            let mut output = outlet.output.borrow_mut();
-            output.open_up_to(reached);
-            output.waits_for()
+    fn release(waiting: &mut BinaryHeap<Reverse<Waiting>>, outlet: Rc<Outlet>, reached: Lsn) -> usize {
+        let sent = {
+            outlet.output.borrow_mut().open_up_to(reached);
+            outlet.send()
         };
-        let sent = outlet.send();
-        if let Some(lsn) = waits_for {
-            self.waiting.borrow_mut().push(Reverse(Waiting { lsn, outlet }));
+        let mut output = outlet.output.borrow_mut();
+        if let Some(lsn) = output.waits_for()
+            && !output.held
+            && !output.broken
+        {
+            output.held = true;
+            drop(output);
+            waiting.push(Reverse(Waiting { lsn, outlet }));
         }
         sent
+    }
+
+    /// The log can never reach what the held replies wait for: their connections end without an answer.
+    pub fn break_off_held(&self) {
+        for Reverse(Waiting { outlet, .. }) in self.waiting.borrow_mut().drain() {
+            outlet.break_off();
+        }
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use holdfast_storage::watch::WatchFlag;
-use holdfast_words::SlotId;
 
 use crate::clients::ClientInfo;
 use crate::command::CommandId;
@@ -47,9 +46,8 @@ pub struct Transaction {
 pub struct Watching {
     /// Set by whoever changes one of the keys.
     pub flag: WatchFlag,
-    /// The keys, with whether each was already expired when WATCH ran (Redis: a key that was expired and is deleted since
-    /// has not changed).
-    pub keys: Vec<(SlotId, Box<[u8]>)>,
+    /// The keys.
+    pub keys: Vec<Box<[u8]>>,
 }
 
 /// One client's state.

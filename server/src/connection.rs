@@ -1,0 +1,232 @@
+//! One client's connection: bytes in, commands run, output handed to the worker's reply gate. Runs as a task of the worker
+//! that accepted it and never leaves that worker.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
+
+use crate::clients::ClientInfo;
+use crate::command::errors::CommandError;
+use crate::reply_gate::{Outlet, Output};
+use crate::resp::{ReplyWriter, RequestParser};
+use crate::run::{self, Outcome};
+use crate::session::Session;
+use crate::worker::Worker;
+
+/// Bytes asked of the socket at once, as Redis does (PROTO_IOBUF_LEN).
+const READ_BYTES: usize = 16 * 1024;
+/// A connection with this much unsent output is not read from until some of it is gone.
+const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
+
+/// Serves a client until it leaves, is killed or breaks the protocol.
+pub async fn serve(worker: Rc<Worker>, stream: TcpStream, info: Arc<ClientInfo>) {
+    let (input, output) = stream.into_split();
+    let outlet = Rc::new(Outlet { stream: output, info: info.clone(), output: RefCell::new(Output::default()) });
+    let session = Session::new(info.clone(), !worker.node.password_required());
+    let mut connection = Connection { worker, input, outlet, session, parser: RequestParser::default(), unread: Vec::new() };
+    if let Err(error) = connection.run().await
+        && !matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof)
+    {
+        tracing::debug!(client = info.id, %error, "client connection failed");
+    }
+    connection.outlet.close();
+    run::forget_watches(&connection.worker.node, &mut connection.session);
+    connection.worker.node.clients.disconnect(info.id);
+}
+
+struct Connection {
+    worker: Rc<Worker>,
+    input: OwnedReadHalf,
+    outlet: Rc<Outlet>,
+    session: Session,
+    parser: RequestParser,
+    /// Bytes read and not yet run.
+    unread: Vec<u8>,
+}
+
+/// Why the connection's task goes on.
+enum Event {
+    Read(usize),
+    Woken,
+}
+
+impl Connection {
+    async fn run(&mut self) -> io::Result<()> {
+        loop {
+            match self.event().await? {
+                Event::Read(0) => return Ok(()),
+                Event::Read(count) => self.worker.node.stats.input_bytes.add(count as u64),
+                Event::Woken => {
+                    if self.session.info.killed.load(Ordering::Acquire) {
+                        return Ok(());
+                    }
+                    self.drain_blocked().await?;
+                    continue;
+                }
+            }
+            if !self.run_unread().await? {
+                return self.drain().await;
+            }
+            if self.outlet.output.borrow().pending() > OUTPUT_PAUSE_BYTES {
+                self.drain_below(OUTPUT_PAUSE_BYTES).await?;
+            }
+        }
+    }
+
+    /// More input, or somebody wants the task's attention.
+    async fn event(&mut self) -> io::Result<Event> {
+        if self.unread.capacity() - self.unread.len() < READ_BYTES {
+            self.unread.reserve(READ_BYTES);
+        }
+        tokio::select! {
+            biased;
+            read = self.input.read_buf(&mut self.unread) => read.map(Event::Read),
+            () = self.session.info.wake.notified() => Ok(Event::Woken),
+        }
+    }
+
+    /// Runs every whole request of `unread`; `false` when the connection is to be closed once its output is sent.
+    async fn run_unread(&mut self) -> io::Result<bool> {
+        loop {
+            match self.run_until_pause() {
+                Pause::NeedInput => {
+                    self.submit();
+                    self.session.info.query_buffer_bytes.store(self.unread.len(), Ordering::Relaxed);
+                    return Ok(true);
+                }
+                Pause::Close => {
+                    self.submit();
+                    return Ok(false);
+                }
+                Pause::Later(reply) => {
+                    self.submit();
+                    let Some(reply) = self.until_killed(reply).await else { return Ok(false) };
+                    self.outlet.output.borrow_mut().bytes.extend_from_slice(&reply);
+                    self.outlet.output.borrow_mut().gate_nothing();
+                }
+                Pause::Hold(released) => {
+                    self.submit();
+                    let Some(()) = self.until_killed(released).await else { return Ok(false) };
+                }
+            }
+        }
+    }
+
+    fn run_until_pause(&mut self) -> Pause {
+        let mut output = self.outlet.output.borrow_mut();
+        let mut scratch = self.worker.scratch.borrow_mut();
+        let limits = self.worker.node.request_limits(self.session.authenticated);
+        let mut consumed = 0;
+        let pause = loop {
+            if output.pending() > OUTPUT_PAUSE_BYTES * 16 {
+                // A pipeline of large replies: send some before making more.
+                break Pause::Hold(Box::pin(std::future::ready(())));
+            }
+            match self.parser.next(&self.unread[consumed..], &limits) {
+                Ok(None) => break Pause::NeedInput,
+                Ok(Some(request)) => {
+                    let length = request.length();
+                    let outcome = run::request(
+                        &self.worker.node,
+                        &mut self.session,
+                        request.arguments(),
+                        &mut output,
+                        &mut scratch,
+                    );
+                    match outcome {
+                        Outcome::Done => consumed += length,
+                        Outcome::Close => {
+                            consumed += length;
+                            break Pause::Close;
+                        }
+                        Outcome::Later(reply) => {
+                            consumed += length;
+                            break Pause::Later(reply);
+                        }
+                        Outcome::Hold(released) => break Pause::Hold(released),
+                    }
+                }
+                Err(error) => {
+                    let error = CommandError::Protocol(error);
+                    ReplyWriter::new(&mut output.bytes, self.session.protocol).error(&error);
+                    output.gate_nothing();
+                    break Pause::Close;
+                }
+            }
+        };
+        drop(output);
+        drop(scratch);
+        self.unread.drain(..consumed);
+        self.parser.consumed(consumed);
+        pause
+    }
+
+    fn submit(&self) {
+        if self.outlet.output.borrow().pending() > 0 {
+            self.worker.gate.submit(&self.outlet);
+        }
+    }
+
+    /// Waits for `work`, unless the client is killed or leaves first.
+    async fn until_killed<T>(&mut self, mut work: Pin<Box<dyn Future<Output = T>>>) -> Option<T> {
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return Some(done),
+                () = self.session.info.wake.notified() => {
+                    if self.session.info.killed.load(Ordering::Acquire) || self.outlet.resume() {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn drain_blocked(&mut self) -> io::Result<()> {
+        while self.outlet.output.borrow().blocked {
+            self.outlet.stream.writable().await?;
+            if self.outlet.resume() {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+        }
+        if self.outlet.output.borrow().broken { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
+    }
+
+    async fn drain_below(&mut self, limit: usize) -> io::Result<()> {
+        self.outlet.output.borrow_mut().tell_when_sent = true;
+        while self.outlet.output.borrow().pending() > limit {
+            self.session.info.wake.notified().await;
+            if self.session.info.killed.load(Ordering::Acquire) {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            self.drain_blocked().await?;
+        }
+        self.outlet.output.borrow_mut().tell_when_sent = false;
+        Ok(())
+    }
+
+    /// Sends everything, then lets the connection end.
+    async fn drain(&mut self) -> io::Result<()> {
+        self.drain_below(0).await
+    }
+}
+
+/// Why a run of requests stopped.
+enum Pause {
+    /// No whole request is left.
+    NeedInput,
+    /// The client leaves or is thrown out.
+    Close,
+    /// The last request's reply comes later.
+    Later(Pin<Box<dyn Future<Output = Vec<u8>>>>),
+    /// The next request may not run before this (CLIENT PAUSE, a handover).
+    Hold(Pin<Box<dyn Future<Output = ()>>>),
+}
