@@ -1,1 +1,11 @@
-//! placeholder
+//! The harness of the whole-system tests: real processes on free ports of 127.0.0.1, in directories of their own, stopped by
+//! process id. Modules in layer order, lowest first.
+
+/// Free ports that two tests never share.
+pub mod ports;
+/// One node as a real process.
+pub mod process;
+/// A node's data port, spoken to in raw RESP.
+pub mod client;
+/// What the keys of a crash test should hold.
+pub mod model;

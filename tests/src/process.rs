@@ -1,0 +1,149 @@
+//! One node as a real process: started with options, waited for, killed, started again on the same directory.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::client::Client;
+use crate::ports::free_port;
+
+/// How long a node may take to serve after its start, or to stop.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where the binary under test is; the test suites pass `env!("CARGO_BIN_EXE_holdfast-under-test")`.
+pub type Binary = &'static str;
+
+/// A node: its directory and port outlive its process.
+pub struct Node {
+    binary: Binary,
+    directory: PathBuf,
+    /// The data port.
+    pub port: u16,
+    options: Vec<String>,
+    child: Option<Child>,
+}
+
+impl Node {
+    /// A node that is not started yet; its data goes to `directory`.
+    pub fn new(binary: Binary, directory: &Path, options: &[&str]) -> Self {
+        std::fs::create_dir_all(directory).expect("the node's directory can be made");
+        let options = options.iter().map(|&option| option.to_owned()).collect();
+        Self { binary, directory: directory.to_owned(), port: free_port(), options, child: None }
+    }
+
+    /// A started node.
+    pub fn started(binary: Binary, directory: &Path, options: &[&str]) -> Self {
+        let mut node = Self::new(binary, directory, options);
+        node.start();
+        node
+    }
+
+    /// The node's directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The process id of the running process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the node runs").id()
+    }
+
+    /// Starts the process and waits until it answers PING.
+    pub fn start(&mut self) {
+        self.spawn();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Ok(mut client) = Client::connect(self.port)
+                && matches!(client.try_call(&["PING"]), Ok(reply) if reply.is_pong() || reply.is_error_code("NOAUTH"))
+            {
+                return;
+            }
+            if let Some(status) =
+                self.child.as_mut().expect("just spawned").try_wait().expect("the child can be asked")
+            {
+                panic!("the node ended with {status} instead of serving:\n{}", self.log());
+            }
+            assert!(Instant::now() < deadline, "the node does not serve after {PATIENCE:?}:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Starts the process without waiting for it.
+    pub fn spawn(&mut self) {
+        assert!(self.child.is_none(), "the node runs already");
+        let output = File::options().create(true).append(true).open(self.directory.join("stdout.log"));
+        let output = output.expect("the node's directory can be written");
+        let child = Command::new(self.binary)
+            .arg("server")
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--dir"])
+            .arg(&self.directory)
+            .args(&self.options)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("a file can be shared"))
+            .stderr(output)
+            .spawn()
+            .expect("the binary under test can be started");
+        self.child = Some(child);
+    }
+
+    /// Waits until the process ends by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        let mut child = self.child.take().expect("the node runs");
+        loop {
+            if let Some(status) = child.try_wait().expect("the child can be asked") {
+                return status;
+            }
+            if Instant::now() > deadline {
+                child.kill().expect("the child can be killed");
+                child.wait().expect("the child can be waited for");
+                panic!("the node does not stop after {PATIENCE:?}:\n{}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("the node runs");
+        child.kill().expect("the child can be killed");
+        child.wait().expect("the child can be waited for");
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.signal(libc::SIGTERM);
+        self.wait()
+    }
+
+    /// Sends a signal to the process.
+    pub fn signal(&self, signal: i32) {
+        let pid = rustix::process::Pid::from_raw(self.pid() as i32).expect("a child's id is not 0");
+        let signal = rustix::process::Signal::from_named_raw(signal).expect("a signal's number");
+        rustix::process::kill_process(pid, signal).expect("the child can be signalled");
+    }
+
+    /// A client connected to the node.
+    pub fn client(&self) -> Client {
+        Client::connect(self.port).expect("the node accepts connections")
+    }
+
+    /// What the process has printed so far.
+    pub fn log(&self) -> String {
+        let mut text = String::new();
+        if let Ok(mut file) = File::open(self.directory.join("stdout.log")) {
+            file.read_to_string(&mut text).expect("the log is text");
+        }
+        text
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            self.kill();
+        }
+    }
+}
