@@ -56,6 +56,11 @@ id! {
     ShardId
 }
 
+id! {
+    /// A cluster's id: drawn when a node founds it; a node belongs to exactly one.
+    ClusterId
+}
+
 fn parse_hex(text: &[u8]) -> Result<[u8; 20], ParseIdError> {
     let digit = |byte: u8| (byte as char).to_digit(16).map(|d| d as u8).ok_or(ParseIdError);
     if text.len() != 40 {

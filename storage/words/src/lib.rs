@@ -12,6 +12,6 @@ pub mod position;
 /// Who: nodes, shards, zones, incarnations, boots.
 pub mod identity;
 
-pub use identity::{BootId, Incarnation, NodeId, ParseIdError, ShardId, Zone};
+pub use identity::{BootId, ClusterId, Incarnation, NodeId, ParseIdError, ShardId, Zone};
 pub use position::{Epoch, LogPoint, Lsn, SlotSequence};
 pub use slot::{SLOT_COUNT, SlotId, SlotRange};

@@ -1,0 +1,179 @@
+//! What nodes say to each other over the gossip connections, as plain data. The wire crate gives it bytes.
+//! Times are ages in milliseconds, never clock readings, so that no two clocks need agree.
+
+use alloc::vec::Vec;
+
+use holdfast_words::{ClusterId, Epoch, Incarnation, LogPoint, Lsn, NodeId, ShardId, SlotRange};
+
+use crate::change::NodeRecord;
+
+/// Where a node's log of its shard stands. The driver tells its own; others' come with every message.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Positions {
+    /// The shard whose log this is. Positions under another shard than the registry's count for nothing.
+    pub shard: ShardId,
+    /// No frame of an epoch below this one is taken any more. Tells positions from before a fence from later ones.
+    pub fence: Epoch,
+    /// The log's end as handed to the kernel, and the epoch of its last record.
+    pub written: LogPoint,
+    /// What is known to be synced.
+    pub durable_lsn: Lsn,
+    /// What readers see.
+    pub applied_lsn: Lsn,
+    /// The log together with the images holds the shard's whole data: no full copy is half done. A node whose copy is
+    /// not whole is never promoted.
+    pub whole: bool,
+    /// A replica: how long its log stream from the master has been down; 0 while it is up, and on a master.
+    pub stream_down_ms: u64,
+}
+
+/// On every message: who speaks, and what it knows.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Header {
+    /// The sender's cluster. Messages of another cluster are dropped, save those about joining.
+    pub cluster: ClusterId,
+    /// The sender.
+    pub sender: NodeId,
+    /// Which start of the sender this is.
+    pub incarnation: Incarnation,
+    /// Version of the sender's registry ([`crate::Registry::version`]).
+    pub registry_version: u64,
+    /// The sender's shard's epoch (Redis's configEpoch).
+    pub epoch: Epoch,
+    /// The highest epoch the sender knows (Redis's currentEpoch).
+    pub current_epoch: Epoch,
+    /// The sender is its shard's master, as far as it knows.
+    pub is_master: bool,
+    /// The sender's log; `None` before it knows.
+    pub positions: Option<Positions>,
+}
+
+/// What a node tells about another one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rumour {
+    /// The node.
+    pub node: NodeId,
+    /// Milliseconds since there was a sign of life of it; `u64::MAX` when there never was one.
+    pub idle_ms: u64,
+    /// The sender suspects it (PFAIL) or knows it as failed (FAIL).
+    pub suspected: bool,
+}
+
+/// What a joining node brings.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct JoinCard {
+    /// The sender; its record's shard is the one it founded.
+    pub node: NodeRecord,
+    /// Its shard's epoch.
+    pub epoch: Epoch,
+    /// Its slots.
+    pub claims: Vec<SlotRange>,
+    /// It is its cluster's only node and holds no keys, so it can give its cluster up.
+    pub may_join: bool,
+}
+
+/// What a message says besides its header.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Body {
+    /// Are you there? Answered by a [`Body::Pong`].
+    Ping(Vec<Rumour>),
+    /// I am here.
+    Pong(Vec<Rumour>),
+    /// A majority of voters has lost this node.
+    Fail {
+        /// The node.
+        node: NodeId,
+    },
+    /// CLUSTER MEET: let us be one cluster. The sender joins if it can, else it asks the receiver to.
+    Meet(JoinCard),
+    /// The receiver is now a member of the sender's cluster.
+    Welcome {
+        /// Nodes of the cluster to turn to, voters first.
+        seeds: Vec<NodeRecord>,
+    },
+    /// The two cannot become one cluster.
+    MeetRefused,
+    /// The master holds writes for the handover at this epoch; its log ends here.
+    HandoverReady {
+        /// The shard.
+        shard: ShardId,
+        /// The handover's epoch.
+        epoch: Epoch,
+        /// The end of the master's log: no write is acknowledged beyond it before the handover ends.
+        end: LogPoint,
+    },
+}
+
+/// One message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Message {
+    /// Who speaks.
+    pub header: Header,
+    /// What is said.
+    pub body: Body,
+}
+
+/// The kinds of messages, for counting.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum MessageKind {
+    /// [`Body::Ping`]
+    Ping,
+    /// [`Body::Pong`]
+    Pong,
+    /// [`Body::Meet`], [`Body::Welcome`], [`Body::MeetRefused`]
+    Meet,
+    /// [`Body::Fail`]
+    Fail,
+    /// [`Body::HandoverReady`]
+    Handover,
+}
+
+impl MessageKind {
+    /// All kinds, in the order of [`MessageCounts`].
+    pub const ALL: [Self; 5] = [Self::Ping, Self::Pong, Self::Meet, Self::Fail, Self::Handover];
+
+    /// The name in CLUSTER INFO's `cluster_stats_messages_<name>_sent`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ping => "ping",
+            Self::Pong => "pong",
+            Self::Meet => "meet",
+            Self::Fail => "fail",
+            Self::Handover => "mfstart",
+        }
+    }
+}
+
+impl Body {
+    /// The kind it is counted as.
+    pub fn kind(&self) -> MessageKind {
+        match self {
+            Self::Ping(_) => MessageKind::Ping,
+            Self::Pong(_) => MessageKind::Pong,
+            Self::Meet(_) | Self::Welcome { .. } | Self::MeetRefused => MessageKind::Meet,
+            Self::Fail { .. } => MessageKind::Fail,
+            Self::HandoverReady { .. } => MessageKind::Handover,
+        }
+    }
+}
+
+/// How many messages of each kind passed.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct MessageCounts([u64; MessageKind::ALL.len()]);
+
+impl MessageCounts {
+    /// Counts one.
+    pub fn count(&mut self, kind: MessageKind) {
+        self.0[kind as usize] += 1;
+    }
+
+    /// How many of a kind.
+    pub fn of(&self, kind: MessageKind) -> u64 {
+        self.0[kind as usize]
+    }
+
+    /// How many altogether.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
