@@ -1,6 +1,11 @@
 //! The Redis serialization protocol: requests parsed in place, replies encoded for RESP2 or RESP3.
 
+/// Splits a line into words by Redis's quoting rules.
+pub mod quoting;
+/// Finds requests in a connection's bytes.
+pub mod request;
 /// Encodes replies.
 pub mod reply;
 
 pub use reply::{Deferred, Protocol, ReplyWriter};
+pub use request::{Arguments, Limits, ProtocolError, Request, RequestParser};
