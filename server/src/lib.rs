@@ -3,8 +3,5 @@
 
 /// The Redis serialization protocol: requests in, replies out.
 pub mod resp;
-
-/// Entry point of `holdfast-server`; `arguments` come after the program's name.
-pub fn main(_arguments: Vec<std::ffi::OsString>) -> std::process::ExitCode {
-    std::process::ExitCode::FAILURE
-}
+/// Patterns with `*`, `?` and classes.
+pub mod glob;

@@ -1,8 +1,2 @@
-//! The `holdfast` command.
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-fn main() -> std::process::ExitCode {
-    holdfast_tools::main()
-}
+//! placeholder
+fn main() {}
