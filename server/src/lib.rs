@@ -5,3 +5,8 @@
 pub mod resp;
 /// Patterns with `*`, `?` and classes.
 pub mod glob;
+
+/// Entry point of `holdfast-server`; `arguments` come after the program's name.
+pub fn main(_arguments: Vec<std::ffi::OsString>) -> std::process::ExitCode {
+    std::process::ExitCode::FAILURE
+}

@@ -1,5 +1,58 @@
-//! The holdfast command, as a library so that the tests run the very same entry point.
+//! The `holdfast` command: a local cluster (`up`, `down`, `status`) and the offline log tool (`wal`). A library, so that the
+//! tests run the very same entry point. Modules in layer order, lowest first.
+
+/// Talking to nodes.
+pub mod nodes;
+/// Text for terminals: tables, colours, values as redis-cli prints them.
+pub mod print;
+/// `holdfast up` and `holdfast down`: a local cluster.
+pub mod up;
+/// `holdfast status`: who is who, and how far.
+pub mod status;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A Redis Cluster whose acknowledged writes survive.
+#[derive(Parser)]
+#[command(name = "holdfast", version, about, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Start a local cluster and keep it running until Ctrl-C; started again, it comes back with its data
+    Up(up::UpArguments),
+    /// Stop a local cluster that runs in the background
+    Down(up::DownArguments),
+    /// Show the nodes of a running cluster: roles, slots, log positions, lag
+    Status(status::StatusArguments),
+    /// Run one node (the same as holdfast-server)
+    #[command(hide = true, disable_help_flag = true)]
+    Server {
+        /// What holdfast-server takes.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
 /// Entry point of the `holdfast` command.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    let done = match Arguments::parse().verb {
+        Verb::Server { arguments } => return holdfast_server::main(arguments),
+        Verb::Up(arguments) => up::up(&arguments),
+        Verb::Down(arguments) => up::down(&arguments),
+        Verb::Status(arguments) => status::status(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("holdfast: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

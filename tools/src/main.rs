@@ -1,2 +1,8 @@
-//! placeholder
-fn main() {}
+//! The `holdfast` command.
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    holdfast_tools::main()
+}
