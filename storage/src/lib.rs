@@ -1,11 +1,17 @@
 //! What one holdfast node knows: slots, data types, the write-ahead log, checkpoints and recovery. Knows no socket and
 //! no RESP. Modules in layer order, lowest first; a module names only modules above it in this list.
 
+/// Files, clocks, threads and randomness: the only access to them.
+pub mod platform;
 /// Makes the flush of sled durable, by taking the place of a symbol of the C library.
 pub mod sync_file_range;
 /// Numbers as Redis reads and prints them.
 pub mod number;
 /// FORMAT: the vocabulary of change, the body of a record.
 pub mod mutation;
+/// FORMAT: names, lock, version and owner of a data directory.
+pub mod data_dir;
+/// FORMAT: the node's small state, in sled: where the images are, and notes.
+pub mod node_state;
 /// Checkpoints: slot images, their manifest, the pass that makes them, and loading them.
 pub mod checkpoint;

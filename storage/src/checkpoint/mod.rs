@@ -3,3 +3,13 @@
 
 /// FORMAT: slot images; four uses.
 pub mod image_format;
+/// FORMAT: the files that images stand in, one after the other.
+pub mod image_files;
+/// Which image of each slot is the newest; rebuilt from the files when in doubt.
+pub mod manifest;
+/// Images back into slots, in parallel.
+pub mod load;
+/// Moves the living images of mostly dead files together.
+pub mod rewrite;
+/// Images of all dirty slots, and how much of the log they make superfluous.
+pub mod pass;

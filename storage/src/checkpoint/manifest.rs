@@ -1,0 +1,377 @@
+//! The manifest: which image of each slot is the newest, and where. Kept in memory and, durably, in the node's small state;
+//! when that is stale, broken or missing it is set aside and rebuilt from the image files, which describe themselves.
+//!
+//! Every change of the manifest comes with a new image file, and a file goes only after a later change. Hence:
+//!
+//! | state | image files | what it is |
+//! |---|---|---|
+//! | A. opens, its stamp confirms its rows | newest is the one in the stamp, all rows have their bytes | in order |
+//! | B. as A | one is newer than the stamp | stale state: set aside, rebuild |
+//! | C. fails, panics, hangs, contradicts its stamp, missing | | broken state: set aside, rebuild |
+//! | D. as A | a row's bytes are not there, none is newer | image files were lost: refuse |
+//! | E. B or C | a file cannot be scanned | both were damaged: refuse |
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use holdfast_words::{Lsn, NodeId};
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::checkpoint::image_files::{self, ImageFile, ImageFileError, ImageFileWriter};
+use crate::checkpoint::image_format::ImageStamp;
+use crate::data_dir::{DataDir, DataDirError};
+use crate::node_state::{ImageOf, ImageRow, ImageRows, NodeState, NodeStateError};
+use crate::platform::files;
+
+/// Why the manifest cannot be opened or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// The node's small state failed, even when built anew.
+    #[error(transparent)]
+    State(#[from] NodeStateError),
+    /// An image file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] ImageFileError),
+    /// Something in the data directory cannot be moved or changed.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The images were declared void while these were being made.
+    #[error("image file {file} was declared void while it was written; its images are not used")]
+    Voided {
+        /// The file.
+        file: u64,
+    },
+    /// Image files were lost, and the log that made them is gone.
+    #[error(
+        "{what}: image files were removed or cut by something other than holdfast. Restore them from a backup, or empty the \
+         directory and let the node take a full copy from its shard"
+    )]
+    ImagesLost {
+        /// What is not there.
+        what: String,
+    },
+    /// Both the manifest and an image file are damaged.
+    #[error(
+        "the manifest of checkpoint images has to be rebuilt, but {source}; without this file it is unknown which slots are \
+         incomplete. Restore it from a backup, or empty the directory and let the node take a full copy from its shard"
+    )]
+    Rebuild {
+        /// Which file, where, why.
+        source: ImageFileError,
+    },
+}
+
+/// How much of an image file is in use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FileUsage {
+    /// The file's length.
+    pub length: u64,
+    /// Bytes of images that are some slot's newest.
+    pub live: u64,
+}
+
+/// The open manifest.
+pub struct Manifest {
+    directory: PathBuf,
+    node: NodeId,
+    state: NodeState,
+    current: Mutex<Current>,
+    next_file: AtomicU64,
+}
+
+struct Current {
+    rows: ImageRows,
+    images_from: u64,
+}
+
+impl Manifest {
+    /// Opens the manifest of a data directory, checks it against the image files, and rebuilds it where it does not fit.
+    ///
+    /// # Errors
+    /// When the image files cannot be read, or the state fails even when built anew.
+    pub fn open(dir: &DataDir) -> Result<Self, ManifestError> {
+        let directory = dir.images();
+        let images_from = dir.identity().images_from;
+        let mut found = image_files::list(&directory, true)?;
+        remove_void(&directory, &mut found, images_from)?;
+
+        let (state, rows) = match open_state(&dir.state(), &found, images_from) {
+            Ok(opened) => opened,
+            Err(Unusable::Fatal(error)) => return Err(error),
+            Err(Unusable::Replace(reason)) => {
+                let rows =
+                    scan(&directory, images_from).map_err(|source| ManifestError::Rebuild { source })?;
+                let state_exists = files::exists(&dir.state())
+                    .map_err(|error| image_files::io_error("look at", &dir.state())(error))?;
+                let aside =
+                    if state_exists { Some(dir.put_aside(&dir.state(), "state.broken")?) } else { None };
+                let (state, _) = NodeState::open(&dir.state())?;
+                state.put_images(&rows, rows.rows.keys().copied())?;
+                tracing::warn!(
+                    reason,
+                    set_aside = aside.map(|path| path.display().to_string()),
+                    images = rows.rows.len(),
+                    "the node's small state did not fit its image files and was rebuilt from them"
+                );
+                (state, rows)
+            }
+        };
+        let next_file = images_from.max(rows.newest_file + 1);
+        let manifest = Self {
+            directory,
+            node: dir.identity().node,
+            state,
+            current: Mutex::new(Current { rows, images_from }),
+            next_file: AtomicU64::new(next_file),
+        };
+        manifest.remove_unused(&found)?;
+        Ok(manifest)
+    }
+
+    /// All rows, as of now.
+    pub fn rows(&self) -> ImageRows {
+        self.current.lock().rows.clone()
+    }
+
+    /// Every record of the log below it is in the images: replay may begin here.
+    pub fn covered_lsn(&self) -> Lsn {
+        self.current.lock().rows.covered_lsn
+    }
+
+    /// The node's small state, for its notes.
+    pub fn state(&self) -> &NodeState {
+        &self.state
+    }
+
+    /// Where the image files are.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// A new image file, with a number no file had before.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub fn create_file(&self) -> Result<ImageFileWriter, ImageFileError> {
+        let number = self.next_file.fetch_add(1, Ordering::Relaxed);
+        ImageFileWriter::create(&self.directory, number, self.node)
+    }
+
+    /// Replaces rows, durably; then removes files that no row needs any more. `newest_file` is the highest number of the
+    /// files that were published for these rows.
+    ///
+    /// # Errors
+    /// When the rows could not be made durable: the change has not happened, or will not be seen to have.
+    pub fn commit(
+        &self,
+        changes: &[(ImageOf, ImageRow)],
+        newest_file: u64,
+        covered_lsn: Option<Lsn>,
+    ) -> Result<(), ManifestError> {
+        let current = self.current.lock();
+        self.commit_locked(current, changes, newest_file, covered_lsn)
+    }
+
+    /// As [`Self::commit`], for images that were moved from the places in `was` to those in `moved` (which may be fewer),
+    /// file `newest_file`. A row that has changed since stays as it is.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub fn commit_moved(
+        &self,
+        was: &[(ImageOf, ImageRow)],
+        moved: &[(ImageOf, ImageRow)],
+        newest_file: u64,
+    ) -> Result<(), ManifestError> {
+        let current = self.current.lock();
+        let mut changes = moved.to_vec();
+        let unchanged: BTreeSet<ImageOf> = was
+            .iter()
+            .filter(|(of, row)| current.rows.rows.get(of) == Some(row))
+            .map(|(of, _)| *of)
+            .collect();
+        changes.retain(|(of, _)| unchanged.contains(of));
+        if changes.is_empty() {
+            self.remove(newest_file);
+        }
+        self.commit_locked(current, &changes, newest_file, None)
+    }
+
+    fn commit_locked(
+        &self,
+        mut current: MutexGuard<'_, Current>,
+        changes: &[(ImageOf, ImageRow)],
+        newest_file: u64,
+        covered_lsn: Option<Lsn>,
+    ) -> Result<(), ManifestError> {
+        if let Some((_, row)) = changes.iter().find(|(_, row)| row.file < current.images_from) {
+            self.remove(row.file);
+            return Err(ManifestError::Voided { file: row.file });
+        }
+        let mut after = current.rows.clone();
+        after.rows.extend(changes.iter().copied());
+        after.newest_file = after.newest_file.max(newest_file);
+        after.generation += 1;
+        after.covered_lsn = after.covered_lsn.max(covered_lsn.unwrap_or(Lsn::ZERO));
+        self.state.put_images(&after, changes.iter().map(|(of, _)| *of))?;
+        let before = std::mem::replace(&mut current.rows, after);
+        let (was, is) = (files_of(&before), files_of(&current.rows));
+        drop(current);
+        for &number in was.difference(&is) {
+            self.remove(number);
+        }
+        Ok(())
+    }
+
+    /// Makes all images void, durably: before a full copy, or when the node becomes another one. A crash at any point leaves
+    /// either all of them or none.
+    ///
+    /// # Errors
+    /// When that could not be made durable.
+    pub fn void_all(&self, dir: &DataDir) -> Result<(), ManifestError> {
+        let mut current = self.current.lock();
+        let first = self.next_file.fetch_add(1, Ordering::Relaxed) + 1;
+        dir.void_images_below(first)?;
+        current.images_from = first;
+        let generation = current.rows.generation + 1;
+        let after = ImageRows { newest_file: first - 1, generation, ..ImageRows::default() };
+        self.state.put_images(&after, current.rows.rows.keys().copied())?;
+        let before = std::mem::replace(&mut current.rows, after);
+        drop(current);
+        files_of(&before).into_iter().for_each(|number| self.remove(number));
+        Ok(())
+    }
+
+    /// The image files that rows point to, and how much of each is in use.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn usage(&self) -> Result<BTreeMap<u64, FileUsage>, ImageFileError> {
+        let rows = self.rows();
+        let lengths = image_files::list(&self.directory, false)?;
+        let mut usage = BTreeMap::new();
+        for row in rows.rows.values() {
+            if let Some(&length) = lengths.get(&row.file) {
+                usage.entry(row.file).or_insert(FileUsage { length, live: 0 }).live += row.length;
+            }
+        }
+        Ok(usage)
+    }
+
+    /// A file that nobody needs costs only its space; it is tried again at the next start.
+    fn remove(&self, number: u64) {
+        let path = image_files::path_of(&self.directory, number);
+        if let Err(error) = files::remove_file(&path) {
+            tracing::warn!(
+                "remove {}: {error}; it is not needed and is removed at the next start",
+                path.display()
+            );
+        }
+    }
+
+    fn remove_unused(&self, found: &BTreeMap<u64, u64>) -> Result<(), ImageFileError> {
+        let used = files_of(&self.current.lock().rows);
+        for number in found.keys().filter(|number| !used.contains(number)) {
+            let path = image_files::path_of(&self.directory, *number);
+            files::remove_file(&path).map_err(image_files::io_error("remove", &path))?;
+        }
+        Ok(())
+    }
+}
+
+fn files_of(rows: &ImageRows) -> BTreeSet<u64> {
+    rows.rows.values().map(|row| row.file).collect()
+}
+
+/// Files that the directory's header declares void go before anything looks at them.
+fn remove_void(
+    directory: &Path,
+    found: &mut BTreeMap<u64, u64>,
+    images_from: u64,
+) -> Result<(), ImageFileError> {
+    let valid = found.split_off(&images_from);
+    for (number, _) in std::mem::replace(found, valid) {
+        let path = image_files::path_of(directory, number);
+        files::remove_file(&path).map_err(image_files::io_error("remove", &path))?;
+    }
+    Ok(())
+}
+
+enum Unusable {
+    /// Set it aside and rebuild it.
+    Replace(String),
+    /// Building it anew would not help, or would hide a loss.
+    Fatal(ManifestError),
+}
+
+fn open_state(
+    path: &Path,
+    found: &BTreeMap<u64, u64>,
+    images_from: u64,
+) -> Result<(NodeState, ImageRows), Unusable> {
+    let (state, mut rows) = NodeState::open(path).map_err(|error| match error {
+        NodeStateError::NotInterposed { .. } => Unusable::Fatal(error.into()),
+        other => Unusable::Replace(other.to_string()),
+    })?;
+    let void: Vec<ImageOf> =
+        rows.rows.iter().filter(|(_, row)| row.file < images_from).map(|(of, _)| *of).collect();
+    if !void.is_empty() {
+        // Voiding was interrupted after the header was written.
+        rows.rows.retain(|_, row| row.file >= images_from);
+        rows.generation += 1;
+        rows.covered_lsn = Lsn::ZERO;
+        state.put_images(&rows, void).map_err(|error| Unusable::Fatal(error.into()))?;
+    }
+    if let Some((&newest, _)) = found.last_key_value()
+        && newest > rows.newest_file
+    {
+        let known = rows.newest_file;
+        return Err(Unusable::Replace(format!(
+            "image file {newest} is newer than {known}, the newest it knows"
+        )));
+    }
+    match lost(&rows, found) {
+        None => Ok((state, rows)),
+        Some(what) => Err(Unusable::Fatal(ManifestError::ImagesLost { what })),
+    }
+}
+
+/// A row whose bytes are not in the image files there are (number → length), if there is one.
+fn lost(rows: &ImageRows, found: &BTreeMap<u64, u64>) -> Option<String> {
+    rows.rows.iter().find_map(|(of, row)| match found.get(&row.file) {
+        Some(&length) if row.offset.checked_add(row.length).is_some_and(|end| end <= length) => None,
+        Some(length) => Some(format!(
+            "the newest image of {of:?} should be at offset {} of image file {}, which ends at {length}",
+            row.offset, row.file
+        )),
+        None => {
+            Some(format!("the newest image of {of:?} should be in image file {}, which is missing", row.file))
+        }
+    })
+}
+
+/// Finds the newest image of each slot in the files of `directory` from number `images_from` on, without any manifest.
+///
+/// # Errors
+/// When a file cannot be read to its end.
+pub fn scan(directory: &Path, images_from: u64) -> Result<ImageRows, ImageFileError> {
+    let mut newest: BTreeMap<ImageOf, (ImageStamp, ImageRow)> = BTreeMap::new();
+    let mut newest_file = images_from.saturating_sub(1);
+    for &number in image_files::list(directory, false)?.range(images_from..).map(|(number, _)| number) {
+        newest_file = newest_file.max(number);
+        ImageFile::open(directory, number)?.scan(|stamp, row| {
+            let known = newest.entry(stamp.of()).or_insert((*stamp, row));
+            // A rewritten copy is as fresh as its original; the later file has it.
+            if stamp.freshness() >= known.0.freshness() {
+                *known = (*stamp, row);
+            }
+        })?;
+    }
+    let rows = newest.into_iter().map(|(of, (_, row))| (of, row)).collect();
+    Ok(ImageRows { rows, newest_file, generation: 1, covered_lsn: Lsn::ZERO })
+}
+
+#[cfg(test)]
+#[path = "manifest_tests.rs"]
+mod tests;

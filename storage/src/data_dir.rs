@@ -1,0 +1,564 @@
+//! FORMAT: a node's data directory: its file names, its lock, and the header file that says whose it is.
+//!
+//! ```text
+//! LOCK         locked (flock) by the one process that uses the directory; holds its pid
+//! node         the header below: version, identity, incarnation
+//! wal/         segments of the shard's log
+//! images/      image files: checkpoints of slots
+//! state/       node_state.rs (sled): where the images are; rebuilt from images/ when it is stale or broken
+//! metadata/    the metadata group's Raft log
+//! set-aside/   what was put out of the way and not thrown away: log tails that a failover cut, broken states
+//!
+//! node, 96 bytes, little-endian:
+//!  +0  8 bytes magic "HFNODE\0\0"     +8 u16 version    +10 6 bytes zero
+//!  +16 20 bytes node id               +36 20 bytes shard id
+//!  +56 u64 incarnation                +64 16 bytes boot id of that incarnation
+//!  +80 u64 images from: image files with a lower number are void, whatever the manifest says
+//!  +88 u32 zero                       +92 u32 crc32 of bytes 0..92
+//! ```
+//!
+//! The header is only ever replaced as a whole: written to `node.new`, synced, renamed, directory synced. Its crc stands at
+//! the same place in all versions. Every start takes the next incarnation before it does anything else.
+
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use holdfast_words::{BootId, Incarnation, NodeId, ShardId};
+use parking_lot::Mutex;
+
+use crate::platform::{files, random};
+
+/// Version of the directory's layout and header; a higher one is refused.
+pub const DATA_DIR_FORMAT_VERSION: u16 = 1;
+
+const MAGIC: [u8; 8] = *b"HFNODE\0\0";
+const MAGIC_AT: Range<usize> = 0..8;
+const VERSION: Range<usize> = MAGIC_AT.end..MAGIC_AT.end + 2;
+const NODE: Range<usize> = VERSION.end + 6..VERSION.end + 26;
+const SHARD: Range<usize> = NODE.end..NODE.end + 20;
+const INCARNATION: Range<usize> = SHARD.end..SHARD.end + 8;
+const BOOT: Range<usize> = INCARNATION.end..INCARNATION.end + 16;
+const IMAGES_FROM: Range<usize> = BOOT.end..BOOT.end + 8;
+const CRC: Range<usize> = IMAGES_FROM.end + 4..IMAGES_FROM.end + 8;
+const HEADER_SIZE: usize = CRC.end;
+const _: () = assert!(HEADER_SIZE == 96);
+
+const LOCK_FILE: &str = "LOCK";
+const HEADER_FILE: &str = "node";
+const HEADER_FILE_NEW: &str = "node.new";
+const WAL: &str = "wal";
+const IMAGES: &str = "images";
+const STATE: &str = "state";
+const METADATA: &str = "metadata";
+const SET_ASIDE: &str = "set-aside";
+
+/// Who the directory belongs to, and which start of its node this is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// The node.
+    pub node: NodeId,
+    /// The shard whose log is in `wal/`.
+    pub shard: ShardId,
+    /// The node's newest start.
+    pub incarnation: Incarnation,
+    /// The boot of the machine in which that start was.
+    pub boot: BootId,
+    /// The lowest image file number that is valid.
+    pub images_from: u64,
+}
+
+/// Why a data directory cannot be used. Nothing was changed in it, unless the error is [`DataDirError::Io`].
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// Another process has it.
+    #[error(
+        "data directory {path} is in use by process {pid}: stop that one first, or give this node a directory of its own"
+    )]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// What the lock file says.
+        pid: String,
+    },
+    /// It was written by a newer version.
+    #[error(
+        "{path} has format version {found}, this program knows up to {DATA_DIR_FORMAT_VERSION}: start the newer program that \
+         wrote it"
+    )]
+    Newer {
+        /// The header file.
+        path: PathBuf,
+        /// Its version.
+        found: u16,
+    },
+    /// The header is not what was written.
+    #[error(
+        "{path} is damaged ({what}): restore this file of {HEADER_SIZE} bytes from a backup, or empty the directory and let the \
+         node rejoin its cluster; refusing to guess whose data this is"
+    )]
+    Damaged {
+        /// The header file.
+        path: PathBuf,
+        /// What does not fit.
+        what: &'static str,
+    },
+    /// There are data, but no header.
+    #[error(
+        "{path} is missing, but {found} holds data: restore it from a backup, or move the directory away; refusing to guess \
+         whose data this is"
+    )]
+    HeaderMissing {
+        /// The header file.
+        path: PathBuf,
+        /// Where data are.
+        found: PathBuf,
+    },
+    /// There is no data directory here.
+    #[error("{path} is no data directory: it has no file {HEADER_FILE:?}")]
+    Missing {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// It belongs to another node.
+    #[error("data directory {path} belongs to node {found}, not to {expected}: check `dir`")]
+    OtherNode {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        found: NodeId,
+        /// Who asked.
+        expected: NodeId,
+    },
+    /// The file system refused.
+    #[error("{action} {path}: {source}")]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+fn io_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> DataDirError + 'a {
+    move |source| DataDirError::Io { action, path: path.to_owned(), source }
+}
+
+/// An open data directory. The lock is held until this is dropped.
+#[derive(Debug)]
+pub struct DataDir {
+    root: PathBuf,
+    identity: Mutex<Identity>,
+    previous: Option<Identity>,
+    /// `None` when opened to look at only.
+    lock: Option<files::File>,
+}
+
+impl DataDir {
+    /// Opens the directory for this process alone, creating it when there is none, and takes the next incarnation, durably.
+    ///
+    /// # Errors
+    /// When it is in use, damaged, newer, or another node's than `expected`.
+    pub fn open_or_create(root: &Path, expected: Option<NodeId>) -> Result<Self, DataDirError> {
+        files::create_dir_all(root).map_err(io_error("create", root))?;
+        let lock = lock(root)?;
+        let previous = match read_header(root) {
+            Ok(identity) => Some(identity),
+            Err(DataDirError::Missing { .. }) => None,
+            Err(other) => return Err(other),
+        };
+        match (previous, expected) {
+            (Some(Identity { node: found, .. }), Some(expected)) if found != expected => {
+                return Err(DataDirError::OtherNode { path: root.to_owned(), found, expected });
+            }
+            (None, _) => refuse_data_without_header(root)?,
+            _ => {}
+        }
+        for name in [WAL, IMAGES, METADATA, SET_ASIDE] {
+            let path = root.join(name);
+            files::create_dir_all(&path).map_err(io_error("create", &path))?;
+        }
+        let mut identity = match previous {
+            Some(identity) => identity,
+            None => Identity {
+                node: expected.map_or_else(|| random_id().map(NodeId), Ok)?,
+                shard: ShardId(random_id()?),
+                incarnation: Incarnation::ZERO,
+                boot: BootId::default(),
+                images_from: 1,
+            },
+        };
+        identity.incarnation = identity.incarnation.next();
+        identity.boot = boot_id()?;
+        write_header(root, &identity)?;
+        if previous.is_none()
+            && let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty())
+        {
+            files::sync_directory(parent).map_err(io_error("sync", parent))?;
+        }
+        Ok(Self { root: root.to_owned(), identity: Mutex::new(identity), previous, lock: Some(lock) })
+    }
+
+    /// Opens the directory to look at it, while its node may be running: takes no lock and changes nothing.
+    ///
+    /// # Errors
+    /// When there is no header, or it cannot be read.
+    pub fn open_read_only(root: &Path) -> Result<Self, DataDirError> {
+        let identity = read_header(root)?;
+        Ok(Self {
+            root: root.to_owned(),
+            identity: Mutex::new(identity),
+            previous: Some(identity),
+            lock: None,
+        })
+    }
+
+    /// The directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Segments of the shard's log.
+    pub fn wal(&self) -> PathBuf {
+        self.root.join(WAL)
+    }
+
+    /// Image files.
+    pub fn images(&self) -> PathBuf {
+        self.root.join(IMAGES)
+    }
+
+    /// The node's small state.
+    pub fn state(&self) -> PathBuf {
+        self.root.join(STATE)
+    }
+
+    /// The metadata group's log.
+    pub fn metadata(&self) -> PathBuf {
+        self.root.join(METADATA)
+    }
+
+    /// What was put out of the way.
+    pub fn set_aside(&self) -> PathBuf {
+        self.root.join(SET_ASIDE)
+    }
+
+    /// Whose directory this is, and which start.
+    pub fn identity(&self) -> Identity {
+        *self.identity.lock()
+    }
+
+    /// The identity as the start before this one left it; `None` when this is the first. When its boot id is still the
+    /// machine's, whatever that start had written has survived in the page cache.
+    pub fn previous_identity(&self) -> Option<Identity> {
+        self.previous
+    }
+
+    /// Whether this is the same boot of the machine as the start before, so that the page cache has survived.
+    pub fn is_same_boot(&self) -> bool {
+        self.previous.is_some_and(|previous| previous.boot == self.identity().boot)
+    }
+
+    /// The directory becomes that of another node or shard (CLUSTER RESET HARD, joining a shard), durably. The caller has
+    /// done with the old log and images.
+    ///
+    /// # Errors
+    /// When the header cannot be written.
+    pub fn set_identity(&self, node: NodeId, shard: ShardId) -> Result<(), DataDirError> {
+        self.change(|identity| (identity.node, identity.shard) = (node, shard))
+    }
+
+    /// Declares image files with a number below `first` void, durably, whatever happens to them or to the manifest later.
+    ///
+    /// # Errors
+    /// When the header cannot be written.
+    pub fn void_images_below(&self, first: u64) -> Result<(), DataDirError> {
+        self.change(|identity| identity.images_from = identity.images_from.max(first))
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Identity)) -> Result<(), DataDirError> {
+        assert!(self.lock.is_some(), "a data directory opened to look at is not changed");
+        let mut identity = self.identity.lock();
+        let mut changed = *identity;
+        change(&mut changed);
+        write_header(&self.root, &changed)?;
+        *identity = changed;
+        Ok(())
+    }
+
+    /// Moves a file or directory of this data directory to `set-aside/<label>-<n>`, durably, and returns where it is.
+    ///
+    /// # Errors
+    /// When it cannot be moved.
+    pub fn put_aside(&self, path: &Path, label: &str) -> Result<PathBuf, DataDirError> {
+        let aside = self.set_aside();
+        let names = files::list(&aside).map_err(io_error("list", &aside))?;
+        let taken = |number: &u64| names.iter().any(|name| *name == format!("{label}-{number}"));
+        let number = (1..).find(|number| !taken(number)).unwrap_or(u64::MAX);
+        let target = aside.join(format!("{label}-{number}"));
+        files::rename(path, &target).map_err(io_error("move", path))?;
+        files::sync_directory(&aside).map_err(io_error("sync", &aside))?;
+        let parent = path.parent().unwrap_or(&self.root);
+        files::sync_directory(parent).map_err(io_error("sync", parent))?;
+        Ok(target)
+    }
+}
+
+fn lock(root: &Path) -> Result<files::File, DataDirError> {
+    let path = root.join(LOCK_FILE);
+    let file = files::open_read_write(&path).map_err(io_error("open", &path))?;
+    if !file.try_lock().map_err(io_error("lock", &path))? {
+        let pid = files::read(&path).map_err(io_error("read", &path))?;
+        let pid = String::from_utf8_lossy(&pid).trim().to_owned();
+        return Err(DataDirError::Locked { path: root.to_owned(), pid });
+    }
+    let pid = format!("{}\n", std::process::id());
+    file.set_len(0).map_err(io_error("write", &path))?;
+    file.write_all_at(pid.as_bytes(), 0).map_err(io_error("write", &path))?;
+    Ok(file)
+}
+
+/// A missing header in a directory with data is a loss to report, never a reason to start anew.
+fn refuse_data_without_header(root: &Path) -> Result<(), DataDirError> {
+    for name in [WAL, IMAGES, METADATA] {
+        let found = root.join(name);
+        match files::list(&found) {
+            Ok(names) if names.is_empty() => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Ok(_) => return Err(DataDirError::HeaderMissing { path: root.join(HEADER_FILE), found }),
+            Err(error) => return Err(io_error("list", &found)(error)),
+        }
+    }
+    Ok(())
+}
+
+fn random_id() -> Result<[u8; 20], DataDirError> {
+    let mut id = [0; 20];
+    random::fill(&mut id).map_err(io_error("draw an id from", Path::new("/dev/urandom")))?;
+    Ok(id)
+}
+
+/// The kernel's id of this boot of the machine.
+fn boot_id() -> Result<BootId, DataDirError> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    let text = files::read(path).map_err(io_error("read", path))?;
+    let mut id = [0; 16];
+    let digits = text.iter().filter_map(|&byte| (byte as char).to_digit(16));
+    for (place, digit) in digits.take(32).enumerate() {
+        if let Some(byte) = id.get_mut(place / 2) {
+            *byte = *byte << 4 | digit as u8;
+        }
+    }
+    Ok(BootId(id))
+}
+
+fn encode_header(identity: &Identity) -> [u8; HEADER_SIZE] {
+    let mut bytes = [0; HEADER_SIZE];
+    bytes[MAGIC_AT].copy_from_slice(&MAGIC);
+    bytes[VERSION].copy_from_slice(&DATA_DIR_FORMAT_VERSION.to_le_bytes());
+    bytes[NODE].copy_from_slice(&identity.node.0);
+    bytes[SHARD].copy_from_slice(&identity.shard.0);
+    bytes[INCARNATION].copy_from_slice(&identity.incarnation.0.to_le_bytes());
+    bytes[BOOT].copy_from_slice(&identity.boot.0);
+    bytes[IMAGES_FROM].copy_from_slice(&identity.images_from.to_le_bytes());
+    let crc = crc32fast::hash(&bytes[..CRC.start]);
+    bytes[CRC].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+fn decode_header(path: &Path, bytes: &[u8]) -> Result<Identity, DataDirError> {
+    let damaged = |what| DataDirError::Damaged { path: path.to_owned(), what };
+    let bytes = <&[u8; HEADER_SIZE]>::try_from(bytes).map_err(|_| damaged("it has another length"))?;
+    if bytes[MAGIC_AT] != MAGIC {
+        return Err(damaged("it does not begin as a header does"));
+    }
+    if u32::from_le_bytes(field(bytes, CRC)) != crc32fast::hash(&bytes[..CRC.start]) {
+        return Err(damaged("its crc32 differs"));
+    }
+    let found = u16::from_le_bytes(field(bytes, VERSION));
+    if found > DATA_DIR_FORMAT_VERSION {
+        return Err(DataDirError::Newer { path: path.to_owned(), found });
+    }
+    Ok(Identity {
+        node: NodeId(field(bytes, NODE)),
+        shard: ShardId(field(bytes, SHARD)),
+        incarnation: Incarnation(u64::from_le_bytes(field(bytes, INCARNATION))),
+        boot: BootId(field(bytes, BOOT)),
+        images_from: u64::from_le_bytes(field(bytes, IMAGES_FROM)),
+    })
+}
+
+/// The bytes of a field inside a header of known size; both sizes are known when this is compiled.
+fn field<const N: usize>(bytes: &[u8; HEADER_SIZE], at: Range<usize>) -> [u8; N] {
+    let mut value = [0; N];
+    value.copy_from_slice(&bytes[at]);
+    value
+}
+
+fn read_header(root: &Path) -> Result<Identity, DataDirError> {
+    let path = root.join(HEADER_FILE);
+    match files::read(&path) {
+        Ok(bytes) => decode_header(&path, &bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(DataDirError::Missing { path: root.to_owned() })
+        }
+        Err(error) => Err(io_error("read", &path)(error)),
+    }
+}
+
+fn write_header(root: &Path, identity: &Identity) -> Result<(), DataDirError> {
+    let new = root.join(HEADER_FILE_NEW);
+    let path = root.join(HEADER_FILE);
+    let file = files::open_read_write(&new).map_err(io_error("create", &new))?;
+    file.set_len(0)
+        .and_then(|()| file.write_all_at(&encode_header(identity), 0))
+        .and_then(|()| file.sync_all())
+        .map_err(io_error("write", &new))?;
+    files::rename(&new, &path).map_err(io_error("rename", &new))?;
+    files::sync_directory(root).map_err(io_error("sync", root))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn every_start_takes_the_next_incarnation_and_keeps_the_identity() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("a/node");
+        let first = DataDir::open_or_create(&root, None).unwrap();
+        let was = first.identity();
+        assert_eq!((was.incarnation, first.previous_identity()), (Incarnation(1), None));
+        assert!(!first.is_same_boot());
+        assert!(was.boot != BootId::default() && was.node != NodeId::default());
+        drop(first);
+        let second = DataDir::open_or_create(&root, Some(was.node)).unwrap();
+        assert_eq!(second.identity(), Identity { incarnation: Incarnation(2), ..was });
+        assert_eq!(second.previous_identity(), Some(was));
+        assert!(second.is_same_boot());
+        assert!(
+            [second.wal(), second.images(), second.metadata(), second.set_aside()]
+                .iter()
+                .all(|path| path.is_dir())
+        );
+    }
+
+    #[test]
+    fn a_directory_serves_one_process_and_says_which() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = DataDir::open_or_create(dir.path(), None).unwrap();
+        let error = DataDir::open_or_create(dir.path(), None).unwrap_err();
+        let pid = format!("is in use by process {}:", std::process::id());
+        assert!(error.to_string().contains(&pid), "{error}");
+        let looked_at = DataDir::open_read_only(dir.path()).unwrap();
+        assert_eq!(looked_at.identity(), held.identity());
+        drop(held);
+        DataDir::open_or_create(dir.path(), None).unwrap();
+    }
+
+    #[test]
+    fn another_nodes_directory_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let found = DataDir::open_or_create(dir.path(), None).unwrap().identity();
+        let error = DataDir::open_or_create(dir.path(), Some(NodeId([9; 20]))).unwrap_err();
+        assert!(
+            matches!(&error, DataDirError::OtherNode { found: node, .. } if *node == found.node),
+            "{error}"
+        );
+        assert_eq!(DataDir::open_read_only(dir.path()).unwrap().identity(), found);
+    }
+
+    #[test]
+    fn a_changed_identity_survives() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open_or_create(dir.path(), None).unwrap();
+        data.set_identity(NodeId([1; 20]), ShardId([2; 20])).unwrap();
+        data.void_images_below(7).unwrap();
+        data.void_images_below(5).unwrap();
+        let changed = data.identity();
+        assert_eq!(
+            (changed.node, changed.shard, changed.images_from),
+            (NodeId([1; 20]), ShardId([2; 20]), 7)
+        );
+        drop(data);
+        let again = DataDir::open_or_create(dir.path(), Some(NodeId([1; 20]))).unwrap().identity();
+        assert_eq!(again, Identity { incarnation: Incarnation(2), ..changed });
+    }
+
+    #[test]
+    fn a_known_header_has_the_bytes_it_had_in_version_1() {
+        let identity = Identity {
+            node: NodeId([0xaa; 20]),
+            shard: ShardId([0xbb; 20]),
+            incarnation: Incarnation(3),
+            boot: BootId([0xcc; 16]),
+            images_from: 4,
+        };
+        let mut golden = b"HFNODE\0\0\x01\0\0\0\0\0\0\0".to_vec();
+        golden.extend([0xaa; 20]);
+        golden.extend([0xbb; 20]);
+        golden.extend([3, 0, 0, 0, 0, 0, 0, 0]);
+        golden.extend([0xcc; 16]);
+        golden.extend([4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        golden.extend(0xcd88_e454_u32.to_le_bytes());
+        assert_eq!(encode_header(&identity).as_slice(), golden);
+        assert_eq!(decode_header(Path::new("node"), &golden).unwrap(), identity);
+    }
+
+    #[test]
+    fn a_damaged_cut_or_newer_header_is_named_and_never_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(DataDir::open_or_create(dir.path(), None).unwrap());
+        let path = dir.path().join("node");
+        let whole = fs::read(&path).unwrap();
+        let refused = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            let error = DataDir::open_or_create(dir.path(), None).unwrap_err();
+            assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+            assert_eq!(fs::read(&path).unwrap(), bytes);
+            error
+        };
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x10;
+            assert!(matches!(refused(&damaged), DataDirError::Damaged { .. }), "byte {at}");
+        }
+        assert!(matches!(refused(&whole[..40]), DataDirError::Damaged { .. }));
+        assert!(matches!(refused(b""), DataDirError::Damaged { .. }));
+        let mut newer = whole;
+        newer[VERSION].copy_from_slice(&2u16.to_le_bytes());
+        let crc = crc32fast::hash(&newer[..CRC.start]);
+        newer[CRC].copy_from_slice(&crc.to_le_bytes());
+        assert!(matches!(refused(&newer), DataDirError::Newer { found: 2, .. }));
+    }
+
+    #[test]
+    fn data_without_a_header_are_not_taken_for_a_new_node() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(DataDir::open_or_create(dir.path(), None).unwrap());
+        fs::remove_file(dir.path().join("node")).unwrap();
+        // Empty: a creation that a crash interrupted.
+        drop(DataDir::open_or_create(dir.path(), None).unwrap());
+        fs::remove_file(dir.path().join("node")).unwrap();
+        fs::write(dir.path().join("wal/0"), b"data").unwrap();
+        let error = DataDir::open_or_create(dir.path(), None).unwrap_err();
+        assert!(matches!(error, DataDirError::HeaderMissing { .. }), "{error}");
+        assert!(matches!(DataDir::open_read_only(dir.path()), Err(DataDirError::Missing { .. })));
+    }
+
+    #[test]
+    fn what_is_put_aside_keeps_its_predecessors() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open_or_create(dir.path(), None).unwrap();
+        for number in 1..3 {
+            fs::create_dir(data.state()).unwrap();
+            let place = data.put_aside(&data.state(), "state.broken").unwrap();
+            assert_eq!(place, data.set_aside().join(format!("state.broken-{number}")));
+        }
+        assert!(!data.state().exists());
+    }
+}

@@ -1,0 +1,487 @@
+//! FORMAT: the node's small state, and the only module that touches sled. It holds rows that say where each slot's image is,
+//! and small notes that an operator may lose. It is an index, never the only copy of anything: whoever opens it checks it
+//! against the image files and rebuilds it from them (see `checkpoint/manifest.rs`).
+//!
+//! ```text
+//! tree "images"  key: u16 big-endian, a slot's number, or 0xffff = metadata snapshot
+//!                value, little-endian: u8 version  u64 file  u64 offset  u64 length  u64 epoch  u64 sequence  u64 lsn  u64 keys
+//!                key "stamp", value: u8 version  u64 newest file  u64 generation  u64 covered lsn  u64 rows
+//!                u32 crc32 of all rows (keys and values, in key order)
+//! tree "notes"   key: a name, value: bytes; name and value together at most 16 KiB
+//! ```
+//!
+//! What sled 0.34 gets wrong, and what is done about it here (measured in the project's notes on parts):
+//! * Its flush is not durable: `sync_file_range.rs` turns it into an fdatasync, which opening checks; an fsync of the file by
+//!   ourselves follows each flush, and the directory is synced after opening.
+//! * It writes pages above a quarter of its segment size to files that it never syncs. A page holds at most 31 records, so
+//!   records of at most 16 KiB in segments of 2 MiB never get there.
+//! * It panics on what it does not like, when opening or later: it lives on a thread of its own, panics are caught, and
+//!   after any failure this module answers every call with that failure.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use holdfast_words::{Epoch, Lsn, SlotId, SlotSequence};
+use parking_lot::Mutex;
+
+use crate::platform::{files, threads};
+use crate::sync_file_range;
+
+/// Version of the rows; a row with a higher one is not read.
+pub const NODE_STATE_FORMAT_VERSION: u8 = 1;
+/// Most bytes of a note, its name included.
+pub const NOTE_SIZE_MAX: usize = 16 << 10;
+
+const SEGMENT_SIZE: usize = 2 << 20;
+const RECORDS_PER_PAGE_MAX: usize = 31;
+const _: () = assert!(NOTE_SIZE_MAX < 64 << 10, "sled writes large records to files that it does not sync");
+const _: () = assert!(RECORDS_PER_PAGE_MAX * NOTE_SIZE_MAX < SEGMENT_SIZE / 4);
+/// sled opens a state of this size in milliseconds; one that takes this long hangs.
+const OPEN_TIME_MAX: Duration = Duration::from_secs(60);
+
+const STAMP_KEY: &[u8] = b"stamp";
+const METADATA_KEY: u16 = 0xffff;
+const ROW_SIZE: usize = 1 + 7 * 8;
+const STAMP_SIZE: usize = 1 + 4 * 8 + 4;
+
+/// What an image row is about.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum ImageOf {
+    /// A slot's keys.
+    Slot(SlotId),
+    /// The metadata group's state machine.
+    Metadata,
+}
+
+impl ImageOf {
+    fn key(self) -> [u8; 2] {
+        match self {
+            Self::Slot(slot) => slot.number(),
+            Self::Metadata => METADATA_KEY,
+        }
+        .to_be_bytes()
+    }
+
+    fn of_key(key: [u8; 2]) -> Option<Self> {
+        match u16::from_be_bytes(key) {
+            METADATA_KEY => Some(Self::Metadata),
+            number => SlotId::new(number).map(Self::Slot),
+        }
+    }
+}
+
+/// Where an image is, and as of when.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ImageRow {
+    /// Number of the image file.
+    pub file: u64,
+    /// Where in the file the image begins.
+    pub offset: u64,
+    /// Its length.
+    pub length: u64,
+    /// The epoch it was made in.
+    pub epoch: Epoch,
+    /// The newest record it holds.
+    pub sequence: SlotSequence,
+    /// End of that record in the log.
+    pub lsn: Lsn,
+    /// Keys in it.
+    pub keys: u64,
+}
+
+impl ImageRow {
+    fn encode(&self) -> [u8; ROW_SIZE] {
+        let fields =
+            [self.file, self.offset, self.length, self.epoch.0, self.sequence.0, self.lsn.0, self.keys];
+        let mut bytes = [0; ROW_SIZE];
+        bytes[0] = NODE_STATE_FORMAT_VERSION;
+        for (place, field) in bytes[1..].chunks_exact_mut(8).zip(fields) {
+            place.copy_from_slice(&field.to_le_bytes());
+        }
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let [version, fields @ ..] = <&[u8; ROW_SIZE]>::try_from(bytes).ok()?;
+        if *version != NODE_STATE_FORMAT_VERSION {
+            return None;
+        }
+        let mut numbers = numbers(fields);
+        let row = Self {
+            file: numbers.next()?,
+            offset: numbers.next()?,
+            length: numbers.next()?,
+            epoch: Epoch(numbers.next()?),
+            sequence: SlotSequence(numbers.next()?),
+            lsn: Lsn(numbers.next()?),
+            keys: numbers.next()?,
+        };
+        row.offset.checked_add(row.length)?;
+        Some(row)
+    }
+}
+
+fn numbers(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    let (numbers, _) = bytes.as_chunks::<8>();
+    numbers.iter().map(|bytes| u64::from_le_bytes(*bytes))
+}
+
+/// The image rows, as a whole.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct ImageRows {
+    /// One row for each slot that has an image, and for the metadata snapshot.
+    pub rows: BTreeMap<ImageOf, ImageRow>,
+    /// The newest image file there was when the rows were written. A newer one in the directory says that the rows are
+    /// stale.
+    pub newest_file: u64,
+    /// How often the rows were written.
+    pub generation: u64,
+    /// Every record of the log below it is in the images.
+    pub covered_lsn: Lsn,
+}
+
+impl ImageRows {
+    fn stamp(&self) -> [u8; STAMP_SIZE] {
+        let mut crc = crc32fast::Hasher::new();
+        for (of, row) in &self.rows {
+            crc.update(&of.key());
+            crc.update(&row.encode());
+        }
+        let mut bytes = [0; STAMP_SIZE];
+        bytes[0] = NODE_STATE_FORMAT_VERSION;
+        let fields = [self.newest_file, self.generation, self.covered_lsn.0, self.rows.len() as u64];
+        for (place, field) in bytes[1..].chunks_exact_mut(8).zip(fields) {
+            place.copy_from_slice(&field.to_le_bytes());
+        }
+        bytes[STAMP_SIZE - 4..].copy_from_slice(&crc.finalize().to_le_bytes());
+        bytes
+    }
+}
+
+/// Why the node's small state cannot be used. It is a copy: set it aside and rebuild it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NodeStateError {
+    /// sled, or a file operation on its files, failed.
+    #[error("node state {path}: {action}: {reason}")]
+    Failed {
+        /// Its directory.
+        path: PathBuf,
+        /// What was being done.
+        action: &'static str,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The rows are not those that were written.
+    #[error("node state {path}: {what}")]
+    Inconsistent {
+        /// Its directory.
+        path: PathBuf,
+        /// What does not fit.
+        what: &'static str,
+    },
+    /// sled's flush does not reach our `sync_file_range`, so nothing it says is durable.
+    #[error(
+        "node state {path}: this executable is linked wrongly: sled calls the C library's sync_file_range and not holdfast's, \
+         so what it flushes would be lost in a power cut; refusing to go on"
+    )]
+    NotInterposed {
+        /// Its directory.
+        path: PathBuf,
+    },
+    /// The note is larger than sled keeps safely; nothing was written.
+    #[error("note {name:?} has {size} bytes; at most {NOTE_SIZE_MAX} with its name are kept safely")]
+    NoteTooLarge {
+        /// Its name.
+        name: String,
+        /// Its size and its name's.
+        size: usize,
+    },
+}
+
+struct Trees {
+    path: PathBuf,
+    db: sled::Db,
+    images: sled::Tree,
+    notes: sled::Tree,
+}
+
+type Job = Box<dyn FnOnce(&Trees) + Send>;
+
+/// The open state. All calls are answered by sled's own thread, one after the other.
+pub struct NodeState {
+    path: PathBuf,
+    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    thread: Option<threads::JoinHandle<()>>,
+    failed: Arc<Mutex<Option<NodeStateError>>>,
+}
+
+impl NodeState {
+    /// Opens the state in directory `path`, creating it when missing, and reads its image rows.
+    ///
+    /// # Errors
+    /// When sled fails or panics, takes for ever, or does not hold what was last written into it. Nothing is lost then that
+    /// the image files do not have: set the directory aside (after [`Drop`] or right away), open again, write the rows anew.
+    pub fn open(path: &Path) -> Result<(Self, ImageRows), NodeStateError> {
+        let (jobs, inbox) = mpsc::channel::<Job>();
+        let (opened, result) = mpsc::channel();
+        let at = path.to_owned();
+        let thread = threads::spawn("node-state", move || serve(&at, &opened, &inbox))
+            .map_err(|error| failed(path, "start its thread", error))?;
+        let rows = match result.recv_timeout(OPEN_TIME_MAX) {
+            Ok(rows) => rows?,
+            Err(mpsc::RecvTimeoutError::Timeout) => return Err(failed(path, "open", "sled hangs")),
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                return Err(failed(path, "open", "sled's thread ended"));
+            }
+        };
+        let state = Self {
+            path: path.to_owned(),
+            jobs: Mutex::new(Some(jobs)),
+            thread: Some(thread),
+            failed: Arc::default(),
+        };
+        Ok((state, rows))
+    }
+
+    /// Writes `changed` rows of `all` (removing those that `all` does not have) and the stamp of `all`, atomically, and
+    /// returns when they are durable.
+    ///
+    /// # Errors
+    /// When that is not so; the state then answers every call with this error.
+    pub fn put_images(
+        &self,
+        all: &ImageRows,
+        changed: impl IntoIterator<Item = ImageOf>,
+    ) -> Result<(), NodeStateError> {
+        let mut batch = sled::Batch::default();
+        for of in changed {
+            match all.rows.get(&of) {
+                Some(row) => batch.insert(&of.key(), row.encode().as_slice()),
+                None => batch.remove(&of.key()),
+            }
+        }
+        batch.insert(STAMP_KEY, all.stamp().as_slice());
+        self.run("write image rows", move |trees| {
+            trees.images.apply_batch(batch)?;
+            trees.durable()
+        })
+    }
+
+    /// Writes a note and returns when it is durable.
+    ///
+    /// # Errors
+    /// When it is too large or cannot be written.
+    pub fn put_note(&self, name: &str, value: &[u8]) -> Result<(), NodeStateError> {
+        let size = name.len() + value.len();
+        if size > NOTE_SIZE_MAX {
+            return Err(NodeStateError::NoteTooLarge { name: name.to_owned(), size });
+        }
+        let (name, value) = (name.to_owned(), value.to_vec());
+        self.run("write a note", move |trees| {
+            trees.notes.insert(name, value)?;
+            trees.durable()
+        })
+    }
+
+    /// Reads a note.
+    ///
+    /// # Errors
+    /// When sled fails.
+    pub fn note(&self, name: &str) -> Result<Option<Vec<u8>>, NodeStateError> {
+        let name = name.to_owned();
+        self.run("read a note", move |trees| Ok(trees.notes.get(name)?.map(|value| value.to_vec())))
+    }
+
+    /// Runs `work` on sled's thread; a failure or panic stays.
+    fn run<R: Send + 'static>(
+        &self,
+        action: &'static str,
+        work: impl FnOnce(&Trees) -> Result<R, Failure> + Send + 'static,
+    ) -> Result<R, NodeStateError> {
+        let jobs = self.jobs.lock();
+        if let Some(error) = &*self.failed.lock() {
+            return Err(error.clone());
+        }
+        let (answer, result) = mpsc::channel();
+        let job: Job = Box::new(move |trees| {
+            let outcome =
+                catch_unwind(AssertUnwindSafe(|| work(trees))).unwrap_or_else(|panic| Err(panic.into()));
+            // Nobody waits any more when the caller's thread has died.
+            let _ = answer.send(outcome);
+        });
+        let sent = jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
+        let outcome = if sent { result.recv().ok() } else { None };
+        let reason = match outcome {
+            Some(Ok(value)) => return Ok(value),
+            Some(Err(Failure(reason))) => reason,
+            None => "sled's thread ended".to_owned(),
+        };
+        let error = failed(&self.path, action, reason);
+        *self.failed.lock() = Some(error.clone());
+        Err(error)
+    }
+}
+
+impl Drop for NodeState {
+    fn drop(&mut self) {
+        *self.jobs.lock() = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::warn!(
+                "sled panicked while it was closed; its state is rebuilt at the next start if need be"
+            );
+        }
+    }
+}
+
+/// Why a piece of work on sled's thread failed, in words.
+struct Failure(String);
+
+impl From<sled::Error> for Failure {
+    fn from(error: sled::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<Box<dyn std::any::Any + Send>> for Failure {
+    fn from(panic: Box<dyn std::any::Any + Send>) -> Self {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Self(format!("sled panicked: {}", text.unwrap_or("without a message")))
+    }
+}
+
+fn failed(path: &Path, action: &'static str, reason: impl ToString) -> NodeStateError {
+    NodeStateError::Failed { path: path.to_owned(), action, reason: reason.to_string() }
+}
+
+/// Life of sled's thread.
+fn serve(path: &Path, opened: &mpsc::Sender<Result<ImageRows, NodeStateError>>, inbox: &mpsc::Receiver<Job>) {
+    let trees = catch_unwind(AssertUnwindSafe(|| Trees::open(path)))
+        .unwrap_or_else(|panic| Err(failed(path, "open", Failure::from(panic).0)));
+    let trees = match trees {
+        Ok((trees, rows)) => {
+            if opened.send(Ok(rows)).is_err() {
+                return;
+            }
+            trees
+        }
+        Err(error) => {
+            let _ = opened.send(Err(error));
+            return;
+        }
+    };
+    while let Ok(job) = inbox.recv() {
+        job(&trees);
+    }
+}
+
+/// sled's pool may hold the file's lock for a moment after the last handle in this process was dropped. (The lock on the
+/// data directory keeps other processes out.)
+fn wait_for_lock(path: &Path) -> std::io::Result<()> {
+    let file = match files::open_read(&path.join("db")) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    for _ in 0..500 {
+        if file.try_lock()? {
+            return Ok(());
+        }
+        threads::sleep(Duration::from_millis(10));
+    }
+    Err(std::io::ErrorKind::WouldBlock.into())
+}
+
+impl Trees {
+    fn open(path: &Path) -> Result<(Self, ImageRows), NodeStateError> {
+        let of_sled = |error: sled::Error| failed(path, "open", error);
+        wait_for_lock(path).map_err(|error| failed(path, "lock", error))?;
+        let db = sled::Config::new()
+            .path(path)
+            .segment_size(SEGMENT_SIZE)
+            .cache_capacity(16 << 20)
+            // Flushing is up to `durable`; what was not made durable need not survive.
+            .flush_every_ms(None)
+            .open()
+            .map_err(of_sled)?;
+        let images = db.open_tree("images").map_err(of_sled)?;
+        let notes = db.open_tree("notes").map_err(of_sled)?;
+        let trees = Self { path: path.to_owned(), db, images, notes };
+
+        let syncs_before = sync_file_range::count();
+        let starts = trees.notes.get("starts").map_err(of_sled)?;
+        let starts = starts.and_then(|bytes| bytes.as_ref().try_into().ok()).map_or(0, u64::from_le_bytes);
+        trees.notes.insert("starts", &(starts + 1).to_le_bytes()).map_err(of_sled)?;
+        trees.durable().map_err(|Failure(reason)| failed(path, "sync", reason))?;
+        if sync_file_range::count() == syncs_before {
+            return Err(NodeStateError::NotInterposed { path: path.to_owned() });
+        }
+        trees.sync_directory().map_err(|Failure(reason)| failed(path, "sync the directory", reason))?;
+        let rows = trees.read_images()?;
+        Ok((trees, rows))
+    }
+
+    /// Returns when all that was written is durable: sled's flush, and an fdatasync of its file on top.
+    fn durable(&self) -> Result<(), Failure> {
+        self.db.flush()?;
+        files::open_read(&self.path.join("db"))?.sync_data()?;
+        Ok(())
+    }
+
+    /// The names of sled's files, which it does not make durable.
+    fn sync_directory(&self) -> Result<(), Failure> {
+        files::open_read(&self.path.join("conf"))?.sync_all()?;
+        files::sync_directory(&self.path)?;
+        if let Some(parent) = self.path.parent() {
+            files::sync_directory(parent)?;
+        }
+        Ok(())
+    }
+
+    fn read_images(&self) -> Result<ImageRows, NodeStateError> {
+        let inconsistent = |what| NodeStateError::Inconsistent { path: self.path.clone(), what };
+        let mut found = ImageRows::default();
+        let mut stamp = None;
+        for row in self.images.iter() {
+            let (key, value) = row.map_err(|error| failed(&self.path, "read image rows", error))?;
+            if key == STAMP_KEY {
+                stamp = Some(value);
+                continue;
+            }
+            let of = <[u8; 2]>::try_from(key.as_ref()).ok().and_then(ImageOf::of_key);
+            let (Some(of), Some(row)) = (of, ImageRow::decode(&value)) else {
+                return Err(inconsistent("an image row that is none, or of a newer version"));
+            };
+            found.rows.insert(of, row);
+        }
+        let Some(stamp) = stamp else {
+            return if found.rows.is_empty() {
+                Ok(found)
+            } else {
+                Err(inconsistent("image rows without their stamp"))
+            };
+        };
+        let mut fields = numbers(stamp.get(1..).unwrap_or_default());
+        found.newest_file = fields.next().unwrap_or_default();
+        found.generation = fields.next().unwrap_or_default();
+        found.covered_lsn = Lsn(fields.next().unwrap_or_default());
+        if found.stamp() != stamp.as_ref() {
+            return Err(inconsistent("image rows that their stamp does not confirm"));
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+#[path = "node_state_tests.rs"]
+mod tests;

@@ -1,0 +1,12 @@
+//! Chance.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+/// Fills `bytes` with random ones of the kernel's: for ids that must be unique in the world.
+///
+/// # Errors
+/// When the kernel has none.
+pub fn fill(bytes: &mut [u8]) -> io::Result<()> {
+    File::open("/dev/urandom")?.read_exact(bytes)
+}
