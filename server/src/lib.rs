@@ -5,6 +5,8 @@
 pub mod resp;
 /// Patterns with `*`, `?` and classes.
 pub mod glob;
+/// What commands there are and what is common to all of them.
+pub mod command;
 
 /// Entry point of `holdfast-server`; `arguments` come after the program's name.
 pub fn main(_arguments: Vec<std::ffi::OsString>) -> std::process::ExitCode {
