@@ -70,6 +70,8 @@ pub struct JoinCard {
     pub claims: Vec<SlotRange>,
     /// It is its cluster's only node and holds no keys, so it can give its cluster up.
     pub may_join: bool,
+    /// Which meeting this is: the answer carries it back.
+    pub token: u64,
 }
 
 /// What a message says besides its header.
@@ -88,11 +90,16 @@ pub enum Body {
     Meet(JoinCard),
     /// The receiver is now a member of the sender's cluster.
     Welcome {
+        /// The token of the Meet.
+        token: u64,
         /// Nodes of the cluster to turn to, voters first.
         seeds: Vec<NodeRecord>,
     },
     /// The two cannot become one cluster.
-    MeetRefused,
+    MeetRefused {
+        /// The token of the Meet.
+        token: u64,
+    },
     /// The master holds writes for the handover at this epoch; its log ends here.
     HandoverReady {
         /// The shard.
@@ -150,7 +157,7 @@ impl Body {
         match self {
             Self::Ping(_) => MessageKind::Ping,
             Self::Pong(_) => MessageKind::Pong,
-            Self::Meet(_) | Self::Welcome { .. } | Self::MeetRefused => MessageKind::Meet,
+            Self::Meet(_) | Self::Welcome { .. } | Self::MeetRefused { .. } => MessageKind::Meet,
             Self::Fail { .. } => MessageKind::Fail,
             Self::HandoverReady { .. } => MessageKind::Handover,
         }

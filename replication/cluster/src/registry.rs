@@ -58,6 +58,11 @@ impl Registry {
             .is_some_and(|(shard, register)| register.master == node && self.slots.owns_any(shard))
     }
 
+    /// The voters other than `me`.
+    pub fn others_voting(&self, me: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        self.voters.iter().copied().filter(move |voter| *voter != me)
+    }
+
     /// How many voters are more than half of them.
     pub fn majority(&self) -> usize {
         self.voters.len() / 2 + 1

@@ -87,3 +87,8 @@ pub fn cluster(masters: u8, replicas: u8) -> Registry {
     }
     registry
 }
+
+/// The number of a node.
+pub fn node_number(id: NodeId) -> u8 {
+    id.0[0]
+}

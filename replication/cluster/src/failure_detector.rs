@@ -1,0 +1,154 @@
+//! PFAIL, reports and their validity, FAIL by a majority of voters, and how each is cleared. Suspects only; who
+//! takes over is the metadata group's business.
+
+use alloc::vec::Vec;
+
+use holdfast_words::NodeId;
+
+use crate::node_table::{NodeTable, Peer};
+use crate::registry::Registry;
+
+/// A report of a suspicion counts for this many node timeouts.
+pub const REPORT_VALIDITY_TIMEOUTS: u64 = 2;
+/// A failed master with slots that answers again is believed after this many node timeouts without a successor.
+pub const FAIL_UNDO_TIMEOUTS: u64 = 2;
+
+/// The rules' fixed points: who looks, at which registry, when.
+#[derive(Clone, Copy)]
+pub struct Watch<'a> {
+    /// This node.
+    pub me: NodeId,
+    /// What all agree on.
+    pub registry: &'a Registry,
+    /// Now.
+    pub now_ms: u64,
+    /// `cluster-node-timeout`.
+    pub timeout_ms: u64,
+}
+
+impl Watch<'_> {
+    /// Nodes that have just become suspected: a ping unanswered for the node timeout, and nothing else heard for as
+    /// long. A FAIL stays a suspicion.
+    pub fn suspect(&self, table: &mut NodeTable) -> Vec<NodeId> {
+        let mut suspects = Vec::new();
+        for (id, peer) in table.iter_mut() {
+            let Some(ping_sent) = peer.ping_sent_ms else { continue };
+            let silent_since = ping_sent.max(peer.heard_ms.unwrap_or(0));
+            if peer.suspected_ms.is_none() && self.now_ms.saturating_sub(silent_since) > self.timeout_ms {
+                peer.suspected_ms = Some(self.now_ms);
+                suspects.push(id);
+            }
+        }
+        suspects
+    }
+
+    /// `node` answered a ping: no suspicion is left. Whether it had been suspected.
+    pub fn on_pong(&self, table: &mut NodeTable, node: NodeId) -> bool {
+        let Some(peer) = table.get_mut(node) else { return false };
+        peer.ping_sent_ms = None;
+        peer.pong_ms = Some(self.now_ms);
+        peer.suspected_ms.take().is_some()
+    }
+
+    /// A member said whether it suspects `node`. Only voters' words count.
+    pub fn on_report(&self, table: &mut NodeTable, reporter: NodeId, node: NodeId, suspected: bool) {
+        let Some(peer) = table.get_mut(node) else { return };
+        if suspected && self.registry.voters.contains(&reporter) && reporter != node {
+            peer.reports.insert(reporter, self.now_ms);
+        } else {
+            peer.reports.remove(&reporter);
+        }
+    }
+
+    /// Valid reports on `node` by others (CLUSTER COUNT-FAILURE-REPORTS).
+    pub fn count_reports(&self, peer: &Peer) -> usize {
+        peer.reports.iter().filter(|(reporter, said_ms)| self.is_valid(**reporter, **said_ms)).count()
+    }
+
+    fn is_valid(&self, reporter: NodeId, said_ms: u64) -> bool {
+        let age_ms = self.now_ms.saturating_sub(said_ms);
+        self.registry.voters.contains(&reporter) && age_ms <= REPORT_VALIDITY_TIMEOUTS * self.timeout_ms
+    }
+
+    /// Nodes that have just failed: suspected here, and by a majority of the voters (this node among them if it is
+    /// one).
+    pub fn fail(&self, table: &mut NodeTable) -> Vec<NodeId> {
+        let mine = usize::from(self.registry.voters.contains(&self.me));
+        let mut failed = Vec::new();
+        for (id, peer) in table.iter_mut() {
+            peer.reports.retain(|reporter, said_ms| self.is_valid(*reporter, *said_ms));
+            if peer.suspected_ms.is_none() || peer.failed_ms.is_some() {
+                continue;
+            }
+            if mine + self.count_reports(peer) >= self.registry.majority() {
+                peer.failed_ms = Some(self.now_ms);
+                failed.push(id);
+            }
+        }
+        failed
+    }
+
+    /// A member says that a majority has lost `node`. Whether that was news.
+    pub fn on_fail_message(&self, table: &mut NodeTable, node: NodeId) -> bool {
+        match table.get_mut(node) {
+            Some(peer) if peer.failed_ms.is_none() => {
+                peer.failed_ms = Some(self.now_ms);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Nodes whose FAIL is cleared now: they answered since, and they are replicas or without slots, or nobody took
+    /// over for long enough and nobody is being chosen.
+    pub fn recover(&self, table: &mut NodeTable) -> Vec<NodeId> {
+        let mut recovered = Vec::new();
+        for (id, peer) in table.iter_mut() {
+            let Some(failed_ms) = peer.failed_ms else { continue };
+            let answers = peer.suspected_ms.is_none() && peer.pong_ms.is_some_and(|pong| pong > failed_ms);
+            if answers && self.may_recover(id, failed_ms) {
+                peer.failed_ms = None;
+                peer.reports.clear();
+                recovered.push(id);
+            }
+        }
+        recovered
+    }
+
+    fn may_recover(&self, node: NodeId, failed_ms: u64) -> bool {
+        if !self.registry.serves_slots(node) {
+            return true;
+        }
+        let being_replaced = self.registry.shard_of(node).is_some_and(|(_, r)| r.pending.is_some());
+        !being_replaced && self.now_ms.saturating_sub(failed_ms) > FAIL_UNDO_TIMEOUTS * self.timeout_ms
+    }
+
+    /// This node stood still for a while: what it did not hear meanwhile is nobody's fault. Pings count from now.
+    pub fn forgive_own_pause(&self, table: &mut NodeTable) {
+        for (_, peer) in table.iter_mut() {
+            if let Some(ping_sent) = &mut peer.ping_sent_ms {
+                *ping_sent = self.now_ms;
+            }
+        }
+    }
+
+    /// Whether a majority of the voters, this node included if it is one, was heard within the node timeout.
+    pub fn hears_majority(&self, table: &NodeTable) -> bool {
+        let heard = self.voters_heard(table).count();
+        let mine = usize::from(self.registry.voters.contains(&self.me));
+        !self.registry.voters.is_empty() && heard + mine >= self.registry.majority()
+    }
+
+    /// The other voters heard within the node timeout.
+    pub fn voters_heard<'t>(&'t self, table: &'t NodeTable) -> impl Iterator<Item = &'t Peer> {
+        self.registry
+            .voters
+            .iter()
+            .filter_map(|voter| table.get(*voter))
+            .filter(|peer| peer.heard_within(self.now_ms, self.timeout_ms))
+    }
+}
+
+#[cfg(test)]
+#[path = "failure_detector_tests.rs"]
+mod tests;

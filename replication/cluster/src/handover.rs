@@ -1,0 +1,177 @@
+//! Planned failover (CLUSTER FAILOVER): the replica asks through the register, the master holds writes and tells the
+//! end of its log, the replica catches up and is promoted. Abort and promotion are compare-and-sets on one register,
+//! so that writes resume only once the promotion can no longer happen.
+
+use holdfast_words::{Epoch, LogPoint, NodeId, ShardId};
+
+use crate::change::{Change, Refusal};
+use crate::message::{Body, Positions};
+use crate::registry::Registry;
+use crate::shard_register::{Pending, ShardRegister};
+
+/// How long a handover may take as the replica sees it (Redis's CLUSTER_MF_TIMEOUT).
+pub const HANDOVER_MS_MAX: u64 = 5000;
+/// How much longer the master waits for the replica's own abort before it aborts itself.
+const MASTER_GRACE_MS: u64 = 1000;
+
+/// The replica's side.
+#[derive(Clone, Debug, Default)]
+pub struct Taking {
+    asked_ms: Option<u64>,
+    ready: Option<(Epoch, LogPoint)>,
+}
+
+/// What the replica's side wants now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TakingStep {
+    /// Nothing.
+    Wait,
+    /// Propose this.
+    Propose(Change),
+    /// The time is up and nothing is under way any more.
+    GaveUp,
+}
+
+/// Whether `me` may begin a handover or a forced election now; its shard and register.
+pub fn may_fail_over(registry: &Registry, me: NodeId) -> Result<(ShardId, &ShardRegister), Refusal> {
+    let (shard, register) = registry.shard_of(me).ok_or(Refusal::UnknownNode(me))?;
+    if register.master == me {
+        return Err(Refusal::FailoverNeedsReplica);
+    }
+    Ok((shard, register))
+}
+
+impl Taking {
+    /// The command was given.
+    pub fn ask(&mut self, now_ms: u64) {
+        *self = Self { asked_ms: Some(now_ms), ..Self::default() };
+    }
+
+    /// Whether a handover to this node is being tried.
+    pub fn is_asked(&self) -> bool {
+        self.asked_ms.is_some()
+    }
+
+    /// The master holds writes; its log ends at `end`.
+    pub fn on_ready(&mut self, epoch: Epoch, end: LogPoint) {
+        self.ready = Some((epoch, end));
+    }
+
+    /// What to do now.
+    pub fn step(
+        &mut self,
+        registry: &Registry,
+        me: NodeId,
+        positions: Option<Positions>,
+        now_ms: u64,
+    ) -> TakingStep {
+        let Some((shard, register)) = registry.shard_of(me) else { return self.stop() };
+        if register.master == me {
+            *self = Self::default();
+            return TakingStep::Wait;
+        }
+        let expected = register.seen();
+        let mine = match register.pending {
+            Some(Pending::Handover { epoch, to }) if to == me => Some(epoch),
+            _ => None,
+        };
+        let in_time = self.asked_ms.is_some_and(|asked| now_ms.saturating_sub(asked) < HANDOVER_MS_MAX);
+        match (mine, in_time) {
+            (Some(epoch), true) if self.has_caught_up(epoch, shard, positions) => {
+                TakingStep::Propose(Change::Promote { shard, expected, master: me })
+            }
+            (Some(_), true) => TakingStep::Wait,
+            // Also one that was committed too late, or begun by an earlier start of this node.
+            (Some(_), false) => TakingStep::Propose(Change::AbortHandover { shard, expected }),
+            (None, true) if register.pending.is_none() => {
+                TakingStep::Propose(Change::BeginHandover { shard, expected, to: me })
+            }
+            (None, _) => self.stop(),
+        }
+    }
+
+    fn stop(&mut self) -> TakingStep {
+        if self.asked_ms.take().is_some() { TakingStep::GaveUp } else { TakingStep::Wait }
+    }
+
+    fn has_caught_up(&self, epoch: Epoch, shard: ShardId, positions: Option<Positions>) -> bool {
+        let Some(end) = self.ready.filter(|(of, _)| *of == epoch).map(|(_, end)| end) else { return false };
+        positions.is_some_and(|at| at.shard == shard && at.whole && at.written >= end)
+    }
+}
+
+/// The master's side.
+#[derive(Clone, Debug, Default)]
+pub struct Giving {
+    held: Option<Held>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    shard: ShardId,
+    epoch: Epoch,
+    to: NodeId,
+    since_ms: u64,
+    end: Option<LogPoint>,
+}
+
+/// What the master's side wants now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum GivingStep {
+    /// Nothing.
+    Wait,
+    /// Hold writes, and tell where the log ends then.
+    Pause {
+        /// The shard.
+        shard: ShardId,
+        /// The handover's epoch.
+        epoch: Epoch,
+        /// Who takes over.
+        to: NodeId,
+    },
+    /// Tell the replica.
+    Tell(NodeId, Body),
+    /// Propose this.
+    Propose(Change),
+    /// Let writes go on.
+    Resume(ShardId),
+}
+
+impl Giving {
+    /// Writes are held for the handover at `epoch`; the log ends at `end`.
+    pub fn on_paused(&mut self, epoch: Epoch, end: LogPoint) {
+        if let Some(held) = self.held.as_mut().filter(|held| held.epoch == epoch) {
+            held.end = Some(end);
+        }
+    }
+
+    /// What to do now.
+    pub fn step(&mut self, registry: &Registry, me: NodeId, now_ms: u64) -> GivingStep {
+        let mine = registry.shard_of(me).filter(|(_, register)| register.master == me);
+        let pending = mine.and_then(|(_, register)| register.pending);
+        match (self.held, pending, mine) {
+            (None, Some(Pending::Handover { epoch, to }), Some((shard, _))) => {
+                self.held = Some(Held { shard, epoch, to, since_ms: now_ms, end: None });
+                GivingStep::Pause { shard, epoch, to }
+            }
+            (Some(held), Some(Pending::Handover { epoch, .. }), Some((shard, register)))
+                if held.epoch == epoch =>
+            {
+                if now_ms.saturating_sub(held.since_ms) >= HANDOVER_MS_MAX + MASTER_GRACE_MS {
+                    return GivingStep::Propose(Change::AbortHandover { shard, expected: register.seen() });
+                }
+                match held.end {
+                    Some(end) => GivingStep::Tell(held.to, Body::HandoverReady { shard, epoch, end }),
+                    None => GivingStep::Wait,
+                }
+            }
+            // An election overruled the handover: nothing may be acknowledged before it is over either.
+            (Some(_), Some(Pending::Election { .. }), _) => GivingStep::Wait,
+            (Some(held), _, _) => {
+                self.held = None;
+                GivingStep::Resume(held.shard)
+            }
+            (None, _, _) => GivingStep::Wait,
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Who was heard, when, and what they told: one entry per other member. Holds what the failure detector and gossip
+//! reason about; decides nothing itself.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use holdfast_words::NodeId;
+
+use crate::message::Header;
+use crate::registry::Registry;
+use crate::view::{Health, Liveness};
+
+/// What is known of another member. Times are readings of the core's clock.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Since when it is in the table.
+    pub known_since_ms: u64,
+    /// When the first ping that is still unanswered was sent.
+    pub ping_sent_ms: Option<u64>,
+    /// When the latest ping was sent, answered or not.
+    pub ping_repeated_ms: u64,
+    /// When it last answered a ping.
+    pub pong_ms: Option<u64>,
+    /// When anything at all last came from it.
+    pub heard_ms: Option<u64>,
+    /// The latest sign of life, its own or by hearsay; postpones the next ping, proves nothing.
+    pub vouched_ms: u64,
+    /// Since when it is suspected (PFAIL).
+    pub suspected_ms: Option<u64>,
+    /// Since when it counts as failed (FAIL).
+    pub failed_ms: Option<u64>,
+    /// Voters that suspect it, and when they last said so.
+    pub reports: BTreeMap<NodeId, u64>,
+    /// The driver has a connection to it.
+    pub connected: bool,
+    /// What it last told of itself.
+    pub header: Option<Header>,
+}
+
+impl Peer {
+    fn new(now_ms: u64) -> Self {
+        Self {
+            known_since_ms: now_ms,
+            ping_sent_ms: None,
+            ping_repeated_ms: 0,
+            pong_ms: None,
+            heard_ms: None,
+            vouched_ms: 0,
+            suspected_ms: None,
+            failed_ms: None,
+            reports: BTreeMap::new(),
+            connected: false,
+            header: None,
+        }
+    }
+
+    /// Its health as seen from here.
+    pub fn health(&self) -> Health {
+        match (self.failed_ms, self.suspected_ms) {
+            (Some(_), _) => Health::Failed,
+            (None, Some(_)) => Health::Suspected,
+            (None, None) => Health::Fine,
+        }
+    }
+
+    /// Whether anything came from it within the last `within_ms`.
+    pub fn heard_within(&self, now_ms: u64, within_ms: u64) -> bool {
+        self.heard_ms.is_some_and(|heard| now_ms.saturating_sub(heard) <= within_ms)
+    }
+}
+
+/// All other members.
+#[derive(Clone, Debug, Default)]
+pub struct NodeTable {
+    peers: BTreeMap<NodeId, Peer>,
+    ids: Vec<NodeId>,
+}
+
+impl NodeTable {
+    /// Makes the table hold exactly the members of `registry` other than `me`.
+    pub fn follow(&mut self, registry: &Registry, me: NodeId, now_ms: u64) {
+        self.peers.retain(|id, _| registry.nodes.contains_key(id));
+        for id in registry.nodes.keys().filter(|id| **id != me) {
+            self.peers.entry(*id).or_insert_with(|| Peer::new(now_ms));
+        }
+        self.ids = self.peers.keys().copied().collect();
+    }
+
+    /// The entry of `node`.
+    pub fn get(&self, node: NodeId) -> Option<&Peer> {
+        self.peers.get(&node)
+    }
+
+    /// The entry of `node`, to change.
+    pub fn get_mut(&mut self, node: NodeId) -> Option<&mut Peer> {
+        self.peers.get_mut(&node)
+    }
+
+    /// All entries, by id.
+    pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
+        self.peers.iter().map(|(id, peer)| (*id, peer))
+    }
+
+    /// All entries, by id, to change.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (NodeId, &mut Peer)> {
+        self.peers.iter_mut().map(|(id, peer)| (*id, peer))
+    }
+
+    /// All ids, ascending: for drawing by index.
+    pub fn ids(&self) -> &[NodeId] {
+        &self.ids
+    }
+
+    /// A message came from the header's sender. What it told before goes, also what it no longer tells.
+    pub fn on_heard(&mut self, header: &Header, now_ms: u64) {
+        let Some(peer) = self.peers.get_mut(&header.sender) else { return };
+        peer.heard_ms = Some(now_ms);
+        peer.vouched_ms = peer.vouched_ms.max(now_ms);
+        peer.header = Some(header.clone());
+    }
+
+    /// A ping was sent to `node`.
+    pub fn on_ping_sent(&mut self, node: NodeId, now_ms: u64) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        peer.ping_sent_ms.get_or_insert(now_ms);
+        peer.ping_repeated_ms = now_ms;
+    }
+
+    /// The health of `node`; fine when it is not in the table (this node itself).
+    pub fn health(&self, node: NodeId) -> Health {
+        self.get(node).map(Peer::health).unwrap_or_default()
+    }
+
+    /// What the view shows of `node`.
+    pub fn liveness(&self, node: NodeId) -> Liveness {
+        self.get(node)
+            .map(|peer| Liveness {
+                health: peer.health(),
+                ping_sent_ms: peer.ping_sent_ms.unwrap_or(0),
+                pong_received_ms: peer.pong_ms.unwrap_or(0),
+                connected: peer.connected,
+                positions: peer.header.as_ref().and_then(|header| header.positions),
+            })
+            .unwrap_or_default()
+    }
+}
