@@ -9,3 +9,7 @@ pub mod process;
 pub mod client;
 /// What the keys of a crash test should hold.
 pub mod model;
+/// A disk that can lose its power.
+pub mod loop_device;
+/// A world whose every state can be told from its numbers, to be recovered after a power cut.
+pub mod durable_world;

@@ -19,7 +19,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use holdfast_words::NodeId;
+use holdfast_words::{Epoch, Lsn, NodeId, SlotSequence};
 
 use crate::checkpoint::image_format::{
     CHUNK_HEADER_SIZE, ChunkHeader, ImageError, ImageKind, ImageSize, ImageStamp,
@@ -115,6 +115,11 @@ impl ImageStamp {
 }
 
 impl ImageRow {
+    /// Orders images of one slot: the greater one is the fresher.
+    pub fn freshness(&self) -> (Epoch, Lsn, SlotSequence) {
+        (self.epoch, self.lsn, self.sequence)
+    }
+
     /// Checks that `header` is that of chunk `index` of the image this row is about.
     pub(crate) fn expect(&self, of: ImageOf, index: u32, header: &ChunkHeader) -> Result<(), ImageError> {
         let stamp = &header.stamp;
@@ -433,7 +438,7 @@ impl ImageFile {
 mod tests {
     use std::fs;
 
-    use holdfast_words::{Epoch, Lsn, ShardId, SlotId, SlotSequence};
+    use holdfast_words::{ShardId, SlotId};
 
     use super::*;
     use crate::checkpoint::image_format::{CHUNK_RAW_TARGET, Compression, ImageBuilder};

@@ -1,14 +1,14 @@
 //! The manifest: which image of each slot is the newest, and where. Kept in memory and, durably, in the node's small state;
-//! when that is stale, broken or missing it is set aside and rebuilt from the image files, which describe themselves.
+//! when that is stale, broken or missing it is rebuilt from the image files, which describe themselves.
 //!
 //! Every change of the manifest comes with a new image file, and a file goes only after a later change. Hence:
 //!
 //! | state | image files | what it is |
 //! |---|---|---|
 //! | A. opens, its stamp confirms its rows | newest is the one in the stamp, all rows have their bytes | in order |
-//! | B. as A | one is newer than the stamp | stale state: set aside, rebuild |
-//! | C. fails, panics, hangs, contradicts its stamp, missing | | broken state: set aside, rebuild |
-//! | D. as A | a row's bytes are not there, none is newer | image files were lost: refuse |
+//! | B. as A, or missing | one is newer than the stamp | behind, as a crash in a pass leaves it: rows are rebuilt, notes kept |
+//! | C. fails, panics, hangs, contradicts its stamp | | broken state: set aside, rebuild; notes are lost |
+//! | D. as A | a row's bytes are not there, or only older images | image files were lost: refuse |
 //! | E. B or C | a file cannot be scanned | both were damaged: refuse |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -96,27 +96,26 @@ impl Manifest {
         let mut found = image_files::list(&directory, true)?;
         remove_void(&directory, &mut found, images_from)?;
 
-        let (state, rows) = match open_state(&dir.state(), &found, images_from) {
-            Ok(opened) => opened,
-            Err(Unusable::Fatal(error)) => return Err(error),
-            Err(Unusable::Replace(reason)) => {
+        let (state, rows) = match open_state(&dir.state(), images_from)? {
+            Ok((state, known)) => (state, checked(known, &directory, &found, images_from)?),
+            Err(reason) => {
                 let rows =
                     scan(&directory, images_from).map_err(|source| ManifestError::Rebuild { source })?;
-                let state_exists = files::exists(&dir.state())
-                    .map_err(|error| image_files::io_error("look at", &dir.state())(error))?;
-                let aside =
-                    if state_exists { Some(dir.put_aside(&dir.state(), "state.broken")?) } else { None };
+                let aside = put_state_aside(dir)?;
                 let (state, _) = NodeState::open(&dir.state())?;
-                state.put_images(&rows, rows.rows.keys().copied())?;
                 tracing::warn!(
                     reason,
                     set_aside = aside.map(|path| path.display().to_string()),
                     images = rows.rows.len(),
-                    "the node's small state did not fit its image files and was rebuilt from them"
+                    "the node's small state is broken; it was set aside and rebuilt from the image files"
                 );
-                (state, rows)
+                (state, Checked { changed: rows.rows.keys().copied().collect(), rows })
             }
         };
+        let Checked { rows, changed } = rows;
+        if !changed.is_empty() {
+            state.put_images(&rows, changed)?;
+        }
         let next_file = images_from.max(rows.newest_file + 1);
         let manifest = Self {
             directory,
@@ -298,22 +297,17 @@ fn remove_void(
     Ok(())
 }
 
-enum Unusable {
-    /// Set it aside and rebuild it.
-    Replace(String),
-    /// Building it anew would not help, or would hide a loss.
-    Fatal(ManifestError),
-}
-
+/// Opens the state; the inner error says why it is broken.
 fn open_state(
     path: &Path,
-    found: &BTreeMap<u64, u64>,
     images_from: u64,
-) -> Result<(NodeState, ImageRows), Unusable> {
-    let (state, mut rows) = NodeState::open(path).map_err(|error| match error {
-        NodeStateError::NotInterposed { .. } => Unusable::Fatal(error.into()),
-        other => Unusable::Replace(other.to_string()),
-    })?;
+) -> Result<Result<(NodeState, ImageRows), String>, ManifestError> {
+    let (state, mut rows) = match NodeState::open(path) {
+        Ok(opened) => opened,
+        // Building it anew would not help.
+        Err(error @ NodeStateError::NotInterposed { .. }) => return Err(error.into()),
+        Err(error) => return Ok(Err(error.to_string())),
+    };
     let void: Vec<ImageOf> =
         rows.rows.iter().filter(|(_, row)| row.file < images_from).map(|(of, _)| *of).collect();
     if !void.is_empty() {
@@ -321,20 +315,53 @@ fn open_state(
         rows.rows.retain(|_, row| row.file >= images_from);
         rows.generation += 1;
         rows.covered_lsn = Lsn::ZERO;
-        state.put_images(&rows, void).map_err(|error| Unusable::Fatal(error.into()))?;
+        state.put_images(&rows, void)?;
     }
-    if let Some((&newest, _)) = found.last_key_value()
-        && newest > rows.newest_file
-    {
-        let known = rows.newest_file;
-        return Err(Unusable::Replace(format!(
-            "image file {newest} is newer than {known}, the newest it knows"
-        )));
+    Ok(Ok((state, rows)))
+}
+
+fn put_state_aside(dir: &DataDir) -> Result<Option<PathBuf>, ManifestError> {
+    let exists =
+        files::exists(&dir.state()).map_err(|error| image_files::io_error("look at", &dir.state())(error))?;
+    Ok(if exists { Some(dir.put_aside(&dir.state(), "state.broken")?) } else { None })
+}
+
+struct Checked {
+    rows: ImageRows,
+    /// Rows that have yet to be written.
+    changed: BTreeSet<ImageOf>,
+}
+
+/// Checks rows that a whole state holds against the image files there are, and brings them up to date.
+fn checked(
+    known: ImageRows,
+    directory: &Path,
+    found: &BTreeMap<u64, u64>,
+    images_from: u64,
+) -> Result<Checked, ManifestError> {
+    let newest = found.last_key_value().map_or(0, |(&newest, _)| newest);
+    if newest <= known.newest_file {
+        return match lost(&known, found) {
+            None => Ok(Checked { rows: known, changed: BTreeSet::new() }),
+            Some(what) => Err(ManifestError::ImagesLost { what }),
+        };
     }
-    match lost(&rows, found) {
-        None => Ok((state, rows)),
-        Some(what) => Err(Unusable::Fatal(ManifestError::ImagesLost { what })),
+    let mut rows = scan(directory, images_from).map_err(|source| ManifestError::Rebuild { source })?;
+    for (of, row) in &known.rows {
+        if rows.rows.get(of).is_none_or(|found| found.freshness() < row.freshness()) {
+            let what = format!("the image of {of:?} that was in image file {} is nowhere", row.file);
+            return Err(ManifestError::ImagesLost { what });
+        }
     }
+    rows.generation = known.generation + 1;
+    rows.covered_lsn = known.covered_lsn;
+    tracing::info!(
+        newest_file = newest,
+        newest_known = known.newest_file,
+        images = rows.rows.len(),
+        "the manifest was behind the image files, as a crash in a checkpoint leaves it, and was brought up to date from them"
+    );
+    Ok(Checked { changed: rows.rows.keys().copied().collect(), rows })
 }
 
 /// A row whose bytes are not in the image files there are (number → length), if there is one.

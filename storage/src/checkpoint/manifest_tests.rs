@@ -69,27 +69,32 @@ fn rows_survive_a_restart_and_files_without_rows_go() {
 }
 
 #[test]
-fn a_manifest_behind_its_files_is_set_aside_and_rebuilt() {
+fn a_manifest_behind_its_files_is_brought_up_to_date_and_keeps_the_rest() {
     let temp = tempfile::tempdir().unwrap();
     let dir = DataDir::open_or_create(temp.path(), None).unwrap();
     let manifest = Manifest::open(&dir).unwrap();
     store(&manifest, &[1, 2], 5);
+    manifest.state().put_note("n", b"kept").unwrap();
     publish(&manifest, &[2], 6);
     drop(manifest);
-    let manifest = Manifest::open(&dir).unwrap();
-    assert_eq!(sequences(&manifest), [(slot(1), 5), (slot(2), 6)]);
-    assert_eq!(manifest.covered_lsn(), Lsn(0));
-    assert!(dir.set_aside().join("state.broken-1").is_dir());
-    drop(manifest);
-    Manifest::open(&dir).unwrap();
-    assert_eq!(set_aside(&dir), 1);
+    for _ in 0..2 {
+        let manifest = Manifest::open(&dir).unwrap();
+        assert_eq!(sequences(&manifest), [(slot(1), 5), (slot(2), 6)]);
+        assert_eq!(manifest.covered_lsn(), Lsn(5));
+        assert_eq!(manifest.state().note("n").unwrap().as_deref(), Some(b"kept".as_slice()));
+        assert_eq!(set_aside(&dir), 0);
+    }
 }
 
 #[test]
 fn a_missing_or_broken_state_is_rebuilt_from_the_images() {
-    let breakages: [fn(&Path); 4] = [
+    type Breakage = fn(&Path);
+    let breakages: [Breakage; 4] = [
         |state| fs::remove_dir_all(state).unwrap(),
-        |state| fs::write(state.join("conf"), b"nonsense").unwrap(),
+        |state| {
+            fs::remove_file(state.join("db")).unwrap();
+            fs::create_dir(state.join("db")).unwrap();
+        },
         |state| {
             let bytes = fs::read(state.join("db")).unwrap();
             fs::write(state.join("db"), vec![0xa5; bytes.len()]).unwrap();
@@ -111,18 +116,24 @@ fn a_missing_or_broken_state_is_rebuilt_from_the_images() {
         breakage(&dir.state());
         let manifest = Manifest::open(&dir).unwrap();
         assert_eq!(manifest.rows().rows, rows, "case {case}");
+        if case == 1 {
+            assert!(dir.set_aside().join("state.broken-1").is_dir());
+        }
         store(&manifest, &[2], 7);
     }
 }
 
 #[test]
 fn a_lost_or_cut_image_file_is_refused_and_never_papered_over() {
-    for cut in [None, Some(100)] {
+    for (cut, behind) in [(None, false), (Some(100), false), (None, true)] {
         let temp = tempfile::tempdir().unwrap();
         let dir = DataDir::open_or_create(temp.path(), None).unwrap();
         let manifest = Manifest::open(&dir).unwrap();
         store(&manifest, &[1], 5);
         store(&manifest, &[2], 6);
+        if behind {
+            publish(&manifest, &[3], 7);
+        }
         drop(manifest);
         let path = image_files::path_of(&dir.images(), 2);
         match cut {
