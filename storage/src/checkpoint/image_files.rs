@@ -115,6 +115,11 @@ impl ImageStamp {
 }
 
 impl ImageRow {
+    pub(crate) fn new(stamp: &ImageStamp, file: u64, offset: u64, length: u64, keys: u64) -> Self {
+        let ImageStamp { epoch, sequence, lsn, .. } = *stamp;
+        Self { file, offset, length, epoch, sequence, lsn, keys }
+    }
+
     /// Orders images of one slot: the greater one is the fresher.
     pub fn freshness(&self) -> (Epoch, Lsn, SlotSequence) {
         (self.epoch, self.lsn, self.sequence)
@@ -234,9 +239,16 @@ impl ImageFileWriter {
         image: &[u8],
         size: ImageSize,
     ) -> Result<ImageRow, ImageFileError> {
-        let row = row_of(stamp, self.number, self.len(), image.len() as u64, size.keys);
+        let row = ImageRow::new(stamp, self.number, self.len(), image.len() as u64, size.keys);
         self.append(image)?;
         Ok(row)
+    }
+
+    /// Takes back what was appended from `length` on; an image begins there.
+    pub(crate) fn cut(&mut self, length: u64) {
+        debug_assert!((FILE_HEADER_SIZE..=self.len()).contains(&length));
+        self.buffer.truncate(length.saturating_sub(self.written) as usize);
+        self.written = self.written.min(length);
     }
 
     fn write_out(&mut self) -> Result<(), ImageFileError> {
@@ -252,6 +264,8 @@ impl ImageFileWriter {
     /// When they are not; the file is useless then.
     pub fn sync(&mut self) -> Result<(), ImageFileError> {
         self.write_out()?;
+        // What was taken back may be on disk behind the end.
+        self.file.set_len(self.written).map_err(io_error("cut", &self.path))?;
         self.file.sync_all().map_err(io_error("sync", &self.path))
     }
 
@@ -277,11 +291,6 @@ impl Drop for ImageFileWriter {
             tracing::warn!("remove unfinished {}: {error}; the next start removes it", self.path.display());
         }
     }
-}
-
-fn row_of(stamp: &ImageStamp, file: u64, offset: u64, length: u64, keys: u64) -> ImageRow {
-    let ImageStamp { epoch, sequence, lsn, .. } = *stamp;
-    ImageRow { file, offset, length, epoch, sequence, lsn, keys }
 }
 
 /// A finished file, to read from.
@@ -418,7 +427,7 @@ impl ImageFile {
             }
             offset += header.chunk_length();
             if header.last {
-                on_image(&stamp, row_of(&stamp, self.number, begin, offset - begin, header.keys));
+                on_image(&stamp, ImageRow::new(&stamp, self.number, begin, offset - begin, header.keys));
             } else {
                 open = Some((stamp, begin, index + 1));
             }

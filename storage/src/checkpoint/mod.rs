@@ -13,3 +13,7 @@ pub mod load;
 pub mod rewrite;
 /// Images of all dirty slots, and how much of the log they make superfluous.
 pub mod pass;
+/// Images that come from elsewhere, into files of our own.
+pub mod receive;
+/// Snapshots of the metadata group, each an image of its own.
+pub mod metadata_snapshot;
