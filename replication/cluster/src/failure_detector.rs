@@ -7,6 +7,7 @@ use holdfast_words::NodeId;
 
 use crate::node_table::{NodeTable, Peer};
 use crate::registry::Registry;
+use crate::view::Health;
 
 /// A report of a suspicion counts for this many node timeouts.
 pub const REPORT_VALIDITY_TIMEOUTS: u64 = 2;
@@ -99,28 +100,52 @@ impl Watch<'_> {
         }
     }
 
-    /// Nodes whose FAIL is cleared now: they answered since, and they are replicas or without slots, or nobody took
-    /// over for long enough and nobody is being chosen.
+    /// Nodes whose FAIL is cleared now: they answered since, and they are replicas or without slots, or nobody can or
+    /// did take over and nobody is being chosen.
     pub fn recover(&self, table: &mut NodeTable) -> Vec<NodeId> {
-        let mut recovered = Vec::new();
-        for (id, peer) in table.iter_mut() {
-            let Some(failed_ms) = peer.failed_ms else { continue };
-            let answers = peer.suspected_ms.is_none() && peer.pong_ms.is_some_and(|pong| pong > failed_ms);
-            if answers && self.may_recover(id, failed_ms) {
-                peer.failed_ms = None;
-                peer.reports.clear();
-                recovered.push(id);
-            }
-        }
+        let back = |peer: &Peer, failed_ms| {
+            peer.suspected_ms.is_none() && peer.pong_ms.is_some_and(|pong| pong > failed_ms)
+        };
+        let recovered: Vec<NodeId> = table
+            .iter()
+            .filter_map(|(id, peer)| Some((id, peer, peer.failed_ms?)))
+            .filter(|(id, peer, failed_ms)| {
+                back(peer, *failed_ms) && self.may_recover(table, *id, *failed_ms)
+            })
+            .map(|(id, _, _)| id)
+            .collect();
+        recovered.iter().for_each(|id| self.clear(table, *id));
         recovered
     }
 
-    fn may_recover(&self, node: NodeId, failed_ms: u64) -> bool {
+    fn may_recover(&self, table: &NodeTable, node: NodeId, failed_ms: u64) -> bool {
         if !self.registry.serves_slots(node) {
             return true;
         }
-        let being_replaced = self.registry.shard_of(node).is_some_and(|(_, r)| r.pending.is_some());
-        !being_replaced && self.now_ms.saturating_sub(failed_ms) > FAIL_UNDO_TIMEOUTS * self.timeout_ms
+        let Some((_, register)) = self.registry.shard_of(node) else { return true };
+        let has_heirs = register.replicas.iter().any(|id| table.health(*id) != Health::Failed);
+        let long_ago = self.now_ms.saturating_sub(failed_ms) > FAIL_UNDO_TIMEOUTS * self.timeout_ms;
+        register.pending.is_none() && (long_ago || !has_heirs)
+    }
+
+    /// The metadata group has just made `node` a master: it lives. Whether it was held for dead here.
+    pub fn pardon(&self, table: &mut NodeTable, node: NodeId) -> bool {
+        let was_failed = table.get(node).is_some_and(|peer| peer.failed_ms.is_some());
+        if was_failed {
+            self.clear(table, node);
+        }
+        was_failed
+    }
+
+    fn clear(&self, table: &mut NodeTable, node: NodeId) {
+        if let Some(peer) = table.get_mut(node) {
+            peer.failed_ms = None;
+            peer.suspected_ms = None;
+            peer.reports.clear();
+            if let Some(ping_sent) = &mut peer.ping_sent_ms {
+                *ping_sent = self.now_ms;
+            }
+        }
     }
 
     /// This node stood still for a while: what it did not hear meanwhile is nobody's fault. Pings count from now.

@@ -48,6 +48,21 @@ impl Gossip {
     }
 }
 
+/// Whose connection to replace: a ping went unanswered for half the timeout, perhaps because the connection is dead
+/// and does not know it yet.
+pub fn due_reconnects(watch: &Watch<'_>, table: &mut NodeTable) -> Vec<NodeId> {
+    let half_ms = watch.timeout_ms / 2;
+    let mut due = Vec::new();
+    for (id, peer) in table.iter_mut().filter(|(_, peer)| peer.connected) {
+        let unanswered = peer.ping_sent_ms.is_some_and(|sent| watch.now_ms.saturating_sub(sent) > half_ms);
+        if unanswered && watch.now_ms.saturating_sub(peer.reconnect_ms) > half_ms {
+            peer.reconnect_ms = watch.now_ms;
+            due.push(id);
+        }
+    }
+    due
+}
+
 fn ping_is_due(watch: &Watch<'_>, id: NodeId, peer: &Peer, nodes: usize) -> bool {
     let ago = |then_ms: u64| watch.now_ms.saturating_sub(then_ms);
     if peer.ping_sent_ms.is_some() {

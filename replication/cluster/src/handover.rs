@@ -14,6 +14,9 @@ pub const HANDOVER_MS_MAX: u64 = 5000;
 /// How much longer the master waits for the replica's own abort before it aborts itself.
 const MASTER_GRACE_MS: u64 = 1000;
 
+/// The end of the log is told again after this time: the message may be lost.
+const REPEAT_READY_MS: u64 = 100;
+
 /// The replica's side.
 #[derive(Clone, Debug, Default)]
 pub struct Taking {
@@ -113,6 +116,7 @@ struct Held {
     to: NodeId,
     since_ms: u64,
     end: Option<LogPoint>,
+    told_ms: Option<u64>,
 }
 
 /// What the master's side wants now.
@@ -151,7 +155,7 @@ impl Giving {
         let pending = mine.and_then(|(_, register)| register.pending);
         match (self.held, pending, mine) {
             (None, Some(Pending::Handover { epoch, to }), Some((shard, _))) => {
-                self.held = Some(Held { shard, epoch, to, since_ms: now_ms, end: None });
+                self.held = Some(Held { shard, epoch, to, since_ms: now_ms, end: None, told_ms: None });
                 GivingStep::Pause { shard, epoch, to }
             }
             (Some(held), Some(Pending::Handover { epoch, .. }), Some((shard, register)))
@@ -160,8 +164,13 @@ impl Giving {
                 if now_ms.saturating_sub(held.since_ms) >= HANDOVER_MS_MAX + MASTER_GRACE_MS {
                     return GivingStep::Propose(Change::AbortHandover { shard, expected: register.seen() });
                 }
-                match held.end {
-                    Some(end) => GivingStep::Tell(held.to, Body::HandoverReady { shard, epoch, end }),
+                let told_lately =
+                    held.told_ms.is_some_and(|told| now_ms.saturating_sub(told) < REPEAT_READY_MS);
+                match held.end.filter(|_| !told_lately) {
+                    Some(end) => {
+                        self.held = Some(Held { told_ms: Some(now_ms), ..held });
+                        GivingStep::Tell(held.to, Body::HandoverReady { shard, epoch, end })
+                    }
                     None => GivingStep::Wait,
                 }
             }

@@ -135,6 +135,8 @@ pub struct Outputs {
     /// Changes to propose to the metadata group, by way of its leader. Whether they are accepted shows in the registry;
     /// a refusal means that somebody was faster. The core proposes again what is still needed a second later.
     pub propose: Vec<Change>,
+    /// Gossip connections to drop and dial anew, before anything is sent: they may be dead without knowing it.
+    pub reconnect: Vec<NodeId>,
     /// Messages to send.
     pub send: Vec<Send>,
     /// The answer to [`Input::Meet`] or [`Input::Failover`].

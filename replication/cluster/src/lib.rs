@@ -19,6 +19,7 @@
 //! 2. Feed `Tick` every 100 ms, [`Input::Received`] for each gossip message, [`Input::Registry`] whenever the metadata
 //!    state machine has applied something, [`Input::Leader`] when Raft's leader changes, [`Input::Positions`] of the
 //!    own log every 100 ms and at once after a fence or role was carried out, [`Input::HoldsKeys`] when it changes.
+//!    [`Input::Myself`] when the own address becomes known (the local address of a bus connection will do).
 //!    `now_ms` is a monotonic clock that starts well above 0 (0 means "never" in [`Liveness`]).
 //! 3. Act on [`Outputs`] field by field: publish the view, carry out the events, propose, send, answer. A message to a
 //!    node goes to the address the registry has for it; one that cannot be sent is dropped. Changes are proposed
@@ -90,8 +91,6 @@ pub mod events;
 pub mod interface;
 /// `Cluster::step(now, Input) → Outputs`.
 pub mod cluster;
-/// What the metadata leader's core does for everyone.
-mod duties;
 
 #[cfg(test)]
 mod testing;

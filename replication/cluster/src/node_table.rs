@@ -19,6 +19,8 @@ pub struct Peer {
     pub ping_sent_ms: Option<u64>,
     /// When the latest ping was sent, answered or not.
     pub ping_repeated_ms: u64,
+    /// When the driver was last told to dial it anew.
+    pub reconnect_ms: u64,
     /// When it last answered a ping.
     pub pong_ms: Option<u64>,
     /// When anything at all last came from it.
@@ -43,6 +45,7 @@ impl Peer {
             known_since_ms: now_ms,
             ping_sent_ms: None,
             ping_repeated_ms: 0,
+            reconnect_ms: 0,
             pong_ms: None,
             heard_ms: None,
             vouched_ms: 0,
@@ -139,6 +142,7 @@ impl NodeTable {
                 ping_sent_ms: peer.ping_sent_ms.unwrap_or(0),
                 pong_received_ms: peer.pong_ms.unwrap_or(0),
                 connected: peer.connected,
+                failure_reports: peer.reports.len(),
                 positions: peer.header.as_ref().and_then(|header| header.positions),
             })
             .unwrap_or_default()

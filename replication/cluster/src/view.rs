@@ -38,6 +38,8 @@ pub struct Liveness {
     pub pong_received_ms: u64,
     /// The driver has a connection to it.
     pub connected: bool,
+    /// Voters that report it as failing (CLUSTER COUNT-FAILURE-REPORTS).
+    pub failure_reports: usize,
     /// Its log as it last told.
     pub positions: Option<Positions>,
 }

@@ -19,7 +19,7 @@ const VOTERS_EVERY_MS: u64 = 1000;
 
 impl Cluster {
     /// Does what the leader of the metadata group has to do now; nothing on any other node.
-    pub(crate) fn do_duties(&mut self, now_ms: u64, out: &mut Outputs) {
+    pub(super) fn do_duties(&mut self, now_ms: u64, out: &mut Outputs) {
         if self.leader != Some(self.me) {
             self.elections.clear();
             return;

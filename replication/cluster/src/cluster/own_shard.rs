@@ -1,0 +1,96 @@
+//! What the core does about its own shard: tells where its log stands, begins and carries out failovers by command.
+
+use alloc::vec::Vec;
+
+use crate::change::{Change, Refusal};
+use crate::cluster::{Cluster, watch};
+use crate::events::Event;
+use crate::handover::{GivingStep, TakingStep, may_fail_over};
+use crate::interface::{Destination, Failover, Outputs};
+use crate::message::{Body, Positions};
+use crate::shard_register::Pending;
+use crate::view::Health;
+
+impl Cluster {
+    pub(super) fn on_positions(&mut self, now_ms: u64, positions: Positions, out: &mut Outputs) {
+        let fenced_before = self.positions.filter(|p| p.shard == positions.shard).map(|p| p.fence);
+        self.positions = Some(positions);
+        let registry = self.registry.clone();
+        let Some((shard, register)) = registry.shard_of(self.me) else { return };
+        let Some(Pending::Election { epoch, .. }) = register.pending else { return };
+        let is_news = positions.shard == shard
+            && positions.fence >= epoch
+            && fenced_before.is_none_or(|fence| fence < epoch);
+        if is_news {
+            // Whoever leads the metadata group now or next needs to know at once.
+            let leader = self.leader.filter(|leader| *leader != self.me && !registry.voters.contains(leader));
+            for node in registry.others_voting(self.me).chain(leader) {
+                self.send(now_ms, Destination::Node(node), Body::Pong(Vec::new()), out);
+            }
+        }
+        self.do_duties(now_ms, out);
+    }
+
+    pub(super) fn on_failover(
+        &mut self,
+        now_ms: u64,
+        kind: Failover,
+        out: &mut Outputs,
+    ) -> Result<(), Refusal> {
+        let registry = self.registry.clone();
+        let (shard, register) = may_fail_over(&registry, self.me)?;
+        if !watch(&registry, self, now_ms).hears_majority(&self.table) {
+            return Err(Refusal::NoMajority);
+        }
+        let expected = register.seen();
+        match kind {
+            Failover::Graceful if self.table.health(register.master) != Health::Fine => {
+                Err(Refusal::FailoverMasterDown)
+            }
+            Failover::Graceful if register.pending.is_some() => Err(Refusal::ElectionUnderWay(shard)),
+            Failover::Graceful => {
+                self.taking.ask(now_ms);
+                Ok(())
+            }
+            Failover::Force | Failover::Takeover => {
+                let begin = Change::BeginElection { shard, expected, candidate: Some(self.me) };
+                self.propose(now_ms, begin, out);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn step_handovers(&mut self, now_ms: u64, out: &mut Outputs) {
+        let registry = self.registry.clone();
+        match self.taking.step(&registry, self.me, self.positions, now_ms) {
+            TakingStep::Wait => {}
+            TakingStep::Propose(change) => self.propose(now_ms, change, out),
+            TakingStep::GaveUp => {
+                let shard = registry.shard_of(self.me).map(|(shard, _)| shard).unwrap_or_default();
+                out.events.push(Event::HandoverFailed { shard });
+            }
+        }
+        match self.giving.step(&registry, self.me, now_ms) {
+            GivingStep::Wait => {}
+            GivingStep::Pause { shard, epoch, to } => {
+                out.events.push(Event::PauseWrites { shard, epoch, to })
+            }
+            GivingStep::Tell(to, body) => self.send(now_ms, Destination::Node(to), body, out),
+            GivingStep::Propose(change) => self.propose(now_ms, change, out),
+            GivingStep::Resume(shard) => out.events.push(Event::ResumeWrites { shard }),
+        }
+    }
+
+    /// This node's positions as told to others: the stream's silence counts only as far as it is older than the
+    /// master's own, so that a long election makes nobody too stale to win it.
+    pub(super) fn my_positions(&self, now_ms: u64) -> Option<Positions> {
+        let mut positions = self.positions?;
+        let master = self.registry.shard_of(self.me).map(|(_, register)| register.master);
+        if let Some(peer) = master.and_then(|master| self.table.get(master)) {
+            let silent_since = peer.heard_ms.unwrap_or(peer.known_since_ms);
+            positions.stream_down_ms =
+                positions.stream_down_ms.saturating_sub(now_ms.saturating_sub(silent_since));
+        }
+        Some(positions)
+    }
+}
