@@ -9,6 +9,8 @@ pub mod sync_file_range;
 pub mod number;
 /// FORMAT: the vocabulary of change, the body of a record.
 pub mod mutation;
+/// The write-ahead log.
+pub mod log;
 /// FORMAT: names, lock, version and owner of a data directory.
 pub mod data_dir;
 /// FORMAT: the node's small state, in sled: where the images are, and notes.

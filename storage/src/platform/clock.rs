@@ -1,11 +1,25 @@
-//! Time.
+//! Clocks. The wall clock may jump; the monotonic one never goes back.
 
 use std::sync::LazyLock;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+/// Microseconds since 1970 by the wall clock.
+pub fn wall_clock_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
+}
 
-/// Milliseconds on a clock that never goes back; only differences mean anything.
+/// Milliseconds since 1970 by the wall clock.
+pub fn wall_clock_ms() -> u64 {
+    wall_clock_us() / 1000
+}
+
+/// Microseconds since some moment of this process.
+pub fn monotonic_us() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed().as_micros() as u64
+}
+
+/// Milliseconds since some moment of this process.
 pub fn monotonic_ms() -> u64 {
-    START.elapsed().as_millis() as u64
+    monotonic_us() / 1000
 }

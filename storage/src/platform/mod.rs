@@ -1,12 +1,11 @@
-//! This crate's only access to files, clocks, threads and randomness, so that a simulation can take their place. Nothing else
-//! in storage names `std::fs`, `std::thread`, `Instant` or `SystemTime`. (sled does its own file access: see
-//! `node_state.rs`.)
+//! The crate's only access to files, clocks, threads and dice. Nothing else in storage calls `std::fs`, `std::time` or
+//! `std::thread`, so that a simulation can put its own here.
 
+/// Wall clock and monotonic clock.
+pub mod clock;
 /// Files and directories.
 pub mod files;
-/// Time.
-pub mod clock;
-/// Chance.
+/// Dice and ids.
 pub mod random;
 /// Threads.
 pub mod threads;

@@ -1,35 +1,35 @@
 //! Threads.
 
 use std::io;
-use std::thread;
 use std::time::Duration;
 
 pub use std::thread::JoinHandle;
 
-/// Starts a thread of this name.
+/// Starts a named thread.
 ///
 /// # Errors
-/// When the system has none left.
+/// When the operating system has no more.
 pub fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
-    thread::Builder::new().name(name.to_owned()).spawn(work)
+    std::thread::Builder::new().name(name.to_owned()).spawn(work)
 }
 
-/// Runs `work` on `count` threads of this name at once and returns when all are done. A panic in one is passed on.
+/// Runs `work` on `count` threads and waits for all of them.
 ///
 /// # Errors
-/// When not all could be started; those that were have done their work.
-pub fn run_on_all(name: &str, count: usize, work: &(impl Fn() + Sync)) -> io::Result<()> {
-    thread::scope(|scope| {
-        (0..count).try_for_each(|_| {
-            thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, work).map(|_| ())
-        })
+/// When the operating system has no more threads; those that started have ended.
+pub fn scope(name: &str, count: usize, work: &(impl Fn() + Sync)) -> io::Result<()> {
+    std::thread::scope(|scope| {
+        for _ in 0..count {
+            std::thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, work)?;
+        }
+        Ok(())
     })
 }
 
-/// Lets time pass.
-pub fn sleep(time: Duration) {
-    thread::sleep(time);
+/// Blocks the calling thread.
+pub fn sleep(duration: Duration) {
+    std::thread::sleep(duration);
 }
