@@ -1,30 +1,22 @@
-//! Dice and ids.
+//! Chance.
 
-/// Fills `bytes` with random bits from the operating system.
+use std::fs::File;
+use std::io::{self, Read};
+
+/// Fills `bytes` with random ones of the kernel's: for ids that must be unique in the world.
 ///
-/// # Panics
-/// When the operating system has none to give, which Linux does not do after boot.
-pub fn fill(bytes: &mut [u8]) {
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
-            Ok(count) => filled += count,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => panic!("the operating system gives no random bits: {error}"),
-        }
-    }
+/// # Errors
+/// When the kernel has none.
+pub fn fill(bytes: &mut [u8]) -> io::Result<()> {
+    File::open("/dev/urandom")?.read_exact(bytes)
 }
 
 /// 160 random bits: an id.
-pub fn id() -> [u8; 20] {
+///
+/// # Errors
+/// As [`fill`].
+pub fn id() -> io::Result<[u8; 20]> {
     let mut bytes = [0; 20];
-    fill(&mut bytes);
-    bytes
-}
-
-/// 64 random bits.
-pub fn number() -> u64 {
-    let mut bytes = [0; 8];
-    fill(&mut bytes);
-    u64::from_le_bytes(bytes)
+    fill(&mut bytes)?;
+    Ok(bytes)
 }

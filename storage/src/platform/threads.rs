@@ -1,35 +1,35 @@
 //! Threads.
 
 use std::io;
+use std::thread;
 use std::time::Duration;
 
 pub use std::thread::JoinHandle;
 
-/// Starts a named thread.
+/// Starts a thread of this name.
 ///
 /// # Errors
-/// When the operating system has no more.
+/// When the system has none left.
 pub fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(work)
+    thread::Builder::new().name(name.to_owned()).spawn(work)
 }
 
-/// Runs `work` on `count` threads and waits for all of them.
+/// Runs `work` on `count` threads of this name at once and returns when all are done. A panic in one is passed on.
 ///
 /// # Errors
-/// When the operating system has no more threads; those that started have ended.
-pub fn scope(name: &str, count: usize, work: &(impl Fn() + Sync)) -> io::Result<()> {
-    std::thread::scope(|scope| {
-        for _ in 0..count {
-            std::thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, work)?;
-        }
-        Ok(())
+/// When not all could be started; those that were have done their work.
+pub fn run_on_all(name: &str, count: usize, work: &(impl Fn() + Sync)) -> io::Result<()> {
+    thread::scope(|scope| {
+        (0..count).try_for_each(|_| {
+            thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, work).map(|_| ())
+        })
     })
 }
 
-/// Blocks the calling thread.
-pub fn sleep(duration: Duration) {
-    std::thread::sleep(duration);
+/// Lets time pass.
+pub fn sleep(time: Duration) {
+    thread::sleep(time);
 }
