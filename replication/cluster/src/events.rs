@@ -27,7 +27,8 @@ pub enum Role {
 pub enum Event {
     /// This node's shard, epoch, role or master is now this one (also told once at the start). Master: accept no frame
     /// of an older epoch, append an EpochStart when the log's epoch is older, apply what is logged, serve. Replica: follow
-    /// `master` (rejoin: set a diverged tail aside; another shard than before: drop the data and take a full copy).
+    /// `master` (rejoin: set a diverged tail aside). Another shard than the log's: the log and data are of no use here, a
+    /// replica takes a full copy, a master (a node that was forgotten and founded a cluster again) starts empty.
     /// Then feed [`crate::Input::Positions`] with `fence` at least `epoch`.
     Role {
         /// Its shard.

@@ -28,6 +28,12 @@
 //!    and answer with its [`Outcome`]; [`Refusal`]'s display is the error's text. MEET and FAILOVER are inputs here.
 //!    RESET: propose [`Change::ResetNode`] (when not alone), then found a cluster anew as a new node directory would.
 //!
+//! # Raft's membership
+//!
+//! [`Registry::voters`] says who should vote, the leader's core keeps it spread. Raft's own membership follows: whenever
+//! an applied registry differs from it, the leader's adapter makes every member a learner at least and changes Raft's
+//! voters to the registry's. Nothing here looks at Raft's membership.
+//!
 //! # A failover, step by step
 //!
 //! A voter's pings go unanswered for the node timeout → [`Event::Suspected`], told to the other voters at once →

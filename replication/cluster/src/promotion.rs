@@ -90,8 +90,9 @@ impl Election<'_> {
         if let Some(candidate) = self.candidate {
             return self.decide_forced(rules, standings, candidate);
         }
+        // A suspect may be back in a moment, and fresher than all others: only the failed are not waited for.
         let all_answered =
-            standings.iter().filter(|s| s.health == Health::Fine).all(|s| self.answer(s).is_some());
+            standings.iter().filter(|s| s.health != Health::Failed).all(|s| self.answer(s).is_some());
         if !all_answered && self.watched_ms < rules.collect_ms_max() {
             return Decision::Wait;
         }

@@ -84,6 +84,8 @@ fn answers_are_awaited_from_all_who_live_but_not_for_ever() {
     let partly = [dead(1), answered(2, 10), silent(3), dead(4)];
     assert_eq!(decide(rules(), 499, None, &partly), Decision::Wait);
     assert_eq!(decide(rules(), 500, None, &partly), Decision::Promote(node_id(2)));
+    let suspect = [dead(1), answered(2, 10), Standing { health: Health::Suspected, ..silent(3) }];
+    assert_eq!(decide(rules(), 499, None, &suspect), Decision::Wait, "it may be back, and fresher");
     let quick = Rules { timeout_ms: 400, ..rules() };
     assert_eq!(decide(quick, 200, None, &partly), Decision::Promote(node_id(2)), "half a short timeout");
     let all = [dead(1), answered(2, 10), answered(3, 20), dead(4)];

@@ -131,22 +131,28 @@ fn a_node_nobody_answers_for_is_given_up() {
 
 #[test]
 fn a_dead_master_is_replaced_within_the_timeout_and_half_a_second() {
-    let mut slowest = 0;
+    let mut took_ms = Vec::new();
     for seed in 0..20 {
         let mut w = three_and_three(seed);
         w.write(1);
-        w.run(50);
+        w.run(50 + 37 * seed);
         w.kill(1);
         let took = w.run_until(10_000, |w| w.serving(slot_of_master_1()) == [4]).expect("a successor");
         assert!(took >= TIMEOUT_MS - 300, "never by less than the timeout: {took}");
-        slowest = slowest.max(took);
+        took_ms.push(took);
         assert_eq!(w.master_of(1, 2), 4);
         assert!(w.log_of(4) > w.acknowledged[&shard_id(1)]);
         assert!(w.first(|e| matches!(e, Event::Failed { node, by: None } if *node == node_id(1))).is_some());
         w.run(1500);
         assert!(w.all_ok());
     }
-    assert!(slowest <= TIMEOUT_MS + 1000, "{slowest}");
+    took_ms.sort();
+    std::println!("timeout {TIMEOUT_MS} ms, successor serves after {took_ms:?} ms");
+    assert!(took_ms[10] <= TIMEOUT_MS + 500, "{took_ms:?}");
+    assert!(
+        took_ms[19] <= TIMEOUT_MS + 900,
+        "also when the metadata leader has to be replaced first: {took_ms:?}"
+    );
 }
 
 #[test]
@@ -229,7 +235,10 @@ fn a_killed_master_comes_back_as_a_replica() {
     w.kill(1);
     w.run(3 * TIMEOUT_MS);
     w.start(1);
-    w.run(2000);
+    assert_eq!(w.master_of(1, 2), 4);
+    assert!(w.core(1).view().registry.is_master(node_id(1)), "what it remembers is old");
+    let both = |w: &World| w.serving(slot_of_master_1()) != [4];
+    assert!(w.run_until(2000, both).is_none(), "and it serves nothing by it");
     assert_eq!(w.view(1).myself().unwrap().replica_of, Some(node_id(4)));
     assert_eq!(w.registry(2).nodes[&node_id(1)].incarnation.0, 2, "each start is recorded");
     assert!((2..=6).all(|n| w.view(n).node(node_id(1)).unwrap().liveness.health == Health::Fine));
@@ -659,4 +668,55 @@ fn a_hundred_nodes_agree_and_fail_over() {
     );
     w.start(20);
     assert!(w.run_until(3 * TIMEOUT_MS, World::all_ok).is_some());
+}
+
+// ---- everything at once ----
+
+/// Random kills, starts, freezes, cuts and failovers; when they stop, the cluster is whole again within a bound.
+#[test]
+fn after_any_troubles_the_cluster_is_whole_again() {
+    for seed in 0..40 {
+        let mut w = three_and_three(seed);
+        let mut dice = crate::dice::Dice::new(seed * 31 + 7);
+        let mut any = |below: usize| dice.below(below);
+        for _ in 0..40 {
+            let (a, b) = (any(6) as u8 + 1, any(6) as u8 + 1);
+            match any(9) {
+                0 | 1 => w.kill(a),
+                2 if w.is_down(a) => w.start(a),
+                3 => w.freeze(a, true),
+                4 => w.freeze(a, false),
+                5 => w.cut_one_way(a, b, a != b),
+                6 => w.partition(&[a], &[b], false),
+                7 => w.command(a, Input::Failover(Failover::Graceful)),
+                _ => w.command(a, Input::Failover(Failover::Force)),
+            }
+            for n in 1..=6 {
+                w.write(n);
+            }
+            w.run(any(1500) as u64);
+            crate::registry::tests::check(w.registry(1));
+        }
+        let all = [1, 2, 3, 4, 5, 6];
+        w.partition(&all, &all, false);
+        for n in all {
+            w.freeze(n, false);
+            if w.is_down(n) {
+                w.start(n);
+            }
+        }
+        let whole = |w: &World| {
+            let settled = w.registry(1).shards.values().all(|s| s.pending.is_none());
+            settled && w.all_ok() && all.iter().all(|n| *w.view(*n).registry == *w.registry(1))
+        };
+        assert!(w.run_until(8 * TIMEOUT_MS, whole).is_some(), "seed {seed}: {:#?}", w.registry(1).shards);
+        w.run(500);
+        for shard in [1, 2, 3] {
+            let master = w.master_of(shard, 1);
+            assert!(w.write(master), "seed {seed}: master {master} of shard {shard} takes writes");
+            w.run(200);
+            let replicas = &w.registry(1).shards[&shard_id(shard)].replicas;
+            assert!(replicas.iter().all(|r| w.log_of(node_number(*r)) == w.log_of(master)), "and all follow");
+        }
+    }
 }

@@ -26,7 +26,8 @@ pub struct Node {
     pub id: NodeId,
     core: Option<Cluster>,
     group: ClusterId,
-    applied: u64,
+    /// What its own metadata log says: it starts from that.
+    applied: Arc<Registry>,
     incarnation: u64,
     pub positions: Positions,
     pub log: LogPoint,
@@ -97,8 +98,8 @@ impl World {
             let cluster = ClusterId([n; 20]);
             let mut registry = Registry::default();
             registry.apply(&Change::Found { cluster, node: record(n, zone(n)) });
-            world.add_node(n, cluster);
             world.add_group(cluster, registry);
+            world.add_node(n, cluster);
             world.start(n);
         }
         world
@@ -132,7 +133,7 @@ impl World {
             id,
             core: None,
             group,
-            applied: 0,
+            applied: Arc::new(self.groups.get(&group).map(|g| g.registry.clone()).unwrap_or_default()),
             incarnation: 0,
             positions: Positions::default(),
             log: LogPoint::default(),
@@ -157,20 +158,17 @@ impl World {
         let seed = self.dice.roll();
         let now_ms = self.now_ms;
         let node = self.nodes.get_mut(&id).unwrap();
-        let group = &self.groups[&node.group];
         node.incarnation += 1;
-        let zone = group.registry.nodes.get(&id).map(|n| n.zone.clone()).unwrap_or_default();
+        let registry = node.applied.clone();
+        let zone = registry.nodes.get(&id).map(|n| n.zone.clone()).unwrap_or_default();
         let myself = Myself {
             address: record(n, "a").address,
             zone,
             incarnation: Incarnation(node.incarnation),
             no_failover: node.no_failover,
         };
-        // What it had applied when it stopped is what it starts from; the world keeps no history, so: all of it, or
-        // nothing when it was never told.
-        let registry = Arc::new(group.registry.clone());
-        node.applied = registry.version;
         node.role = None;
+        node.paused_writes = false;
         node.stream_up_ms = now_ms;
         node.core = Some(Cluster::new(id, myself, node.settings, registry, seed));
         node.next_tick_ms = now_ms;
@@ -179,6 +177,11 @@ impl World {
     /// Kills node `n`; its log stays.
     pub fn kill(&mut self, n: u8) {
         self.nodes.get_mut(&crate::testing::node_id(n)).unwrap().core = None;
+    }
+
+    /// Whether node `n` is not running.
+    pub fn is_down(&self, n: u8) -> bool {
+        self.nodes[&crate::testing::node_id(n)].core.is_none()
     }
 
     /// Stops node `n`'s clock and ears, and lets them go on.
@@ -380,7 +383,8 @@ impl World {
         let group = &self.groups[&node.group];
         let Some(leader) = group.leader else { return };
         if self.is_up(id) && self.connected(id, leader) {
-            let news = (node.applied < group.registry.version).then(|| Arc::new(group.registry.clone()));
+            let news =
+                (node.applied.version < group.registry.version).then(|| Arc::new(group.registry.clone()));
             self.feed(id, Input::Leader(Some(leader)));
             if let Some(registry) = news {
                 self.feed(id, Input::Registry(registry));
@@ -444,7 +448,9 @@ impl World {
             if registry.cluster != node.group {
                 return;
             }
-            node.applied = registry.version;
+            if registry.cluster != node.applied.cluster || registry.version > node.applied.version {
+                node.applied = registry.clone();
+            }
         }
         let out = node.core.as_mut().unwrap().step(now_ms, input);
         self.answers.extend(out.answer);
@@ -537,7 +543,7 @@ impl World {
             Event::ResumeWrites { .. } => node.paused_writes = false,
             Event::Join { cluster, .. } => {
                 node.group = cluster;
-                node.applied = 0;
+                node.applied = Arc::new(Registry::default());
             }
             _ => {}
         }
