@@ -9,12 +9,13 @@
 //! metadata/    the metadata group's Raft log
 //! set-aside/   what was put out of the way and not thrown away: log tails that a failover cut, broken states
 //!
-//! node, 96 bytes, little-endian:
+//! node, 104 bytes, little-endian:
 //!  +0  8 bytes magic "HFNODE\0\0"     +8 u16 version    +10 6 bytes zero
 //!  +16 20 bytes node id               +36 20 bytes shard id
 //!  +56 u64 incarnation                +64 16 bytes boot id of that incarnation
 //!  +80 u64 images from: image files with a lower number are void, whatever the manifest says
-//!  +88 u32 zero                       +92 u32 crc32 of bytes 0..92
+//!  +88 u64 covered lsn: every record of the shard's log below it is in the image files; the log may begin there
+//!  +96 u32 zero                       +100 u32 crc32 of bytes 0..100
 //! ```
 //!
 //! The header is only ever replaced as a whole: written to `node.new`, synced, renamed, directory synced. Its crc stands at
@@ -24,7 +25,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use holdfast_words::{BootId, Incarnation, NodeId, ShardId};
+use holdfast_words::{BootId, Incarnation, Lsn, NodeId, ShardId};
 use parking_lot::Mutex;
 
 use crate::platform::{files, random};
@@ -40,9 +41,10 @@ const SHARD: Range<usize> = NODE.end..NODE.end + 20;
 const INCARNATION: Range<usize> = SHARD.end..SHARD.end + 8;
 const BOOT: Range<usize> = INCARNATION.end..INCARNATION.end + 16;
 const IMAGES_FROM: Range<usize> = BOOT.end..BOOT.end + 8;
-const CRC: Range<usize> = IMAGES_FROM.end + 4..IMAGES_FROM.end + 8;
+const COVERED: Range<usize> = IMAGES_FROM.end..IMAGES_FROM.end + 8;
+const CRC: Range<usize> = COVERED.end + 4..COVERED.end + 8;
 const HEADER_SIZE: usize = CRC.end;
-const _: () = assert!(HEADER_SIZE == 96);
+const _: () = assert!(HEADER_SIZE == 104);
 
 const LOCK_FILE: &str = "LOCK";
 const HEADER_FILE: &str = "node";
@@ -66,6 +68,8 @@ pub struct Identity {
     pub boot: BootId,
     /// The lowest image file number that is valid.
     pub images_from: u64,
+    /// Every record of the shard's log below it is in the image files.
+    pub covered_lsn: Lsn,
 }
 
 /// Why a data directory cannot be used. Nothing was changed in it, unless the error is [`DataDirError::Io`].
@@ -188,6 +192,7 @@ impl DataDir {
                 incarnation: Incarnation::ZERO,
                 boot: BootId::default(),
                 images_from: 1,
+                covered_lsn: Lsn::ZERO,
             },
         };
         identity.incarnation = identity.incarnation.next();
@@ -271,11 +276,26 @@ impl DataDir {
     }
 
     /// Declares image files with a number below `first` void, durably, whatever happens to them or to the manifest later.
+    /// What they covered of the log is no longer covered.
     ///
     /// # Errors
     /// When the header cannot be written.
     pub fn void_images_below(&self, first: u64) -> Result<(), DataDirError> {
-        self.change(|identity| identity.images_from = identity.images_from.max(first))
+        self.change(|identity| {
+            identity.images_from = identity.images_from.max(first);
+            identity.covered_lsn = Lsn::ZERO;
+        })
+    }
+
+    /// Every record of the shard's log below `lsn` is durable in the image files, and no smaller LSN will be true again.
+    ///
+    /// # Errors
+    /// When the header cannot be written; the log below must be kept then.
+    pub fn raise_covered_lsn(&self, lsn: Lsn) -> Result<(), DataDirError> {
+        if lsn <= self.identity().covered_lsn {
+            return Ok(());
+        }
+        self.change(|identity| identity.covered_lsn = identity.covered_lsn.max(lsn))
     }
 
     fn change(&self, change: impl FnOnce(&mut Identity)) -> Result<(), DataDirError> {
@@ -363,6 +383,7 @@ fn encode_header(identity: &Identity) -> [u8; HEADER_SIZE] {
     bytes[INCARNATION].copy_from_slice(&identity.incarnation.0.to_le_bytes());
     bytes[BOOT].copy_from_slice(&identity.boot.0);
     bytes[IMAGES_FROM].copy_from_slice(&identity.images_from.to_le_bytes());
+    bytes[COVERED].copy_from_slice(&identity.covered_lsn.0.to_le_bytes());
     let crc = crc32fast::hash(&bytes[..CRC.start]);
     bytes[CRC].copy_from_slice(&crc.to_le_bytes());
     bytes
@@ -387,6 +408,7 @@ fn decode_header(path: &Path, bytes: &[u8]) -> Result<Identity, DataDirError> {
         incarnation: Incarnation(u64::from_le_bytes(field(bytes, INCARNATION))),
         boot: BootId(field(bytes, BOOT)),
         images_from: u64::from_le_bytes(field(bytes, IMAGES_FROM)),
+        covered_lsn: Lsn(u64::from_le_bytes(field(bytes, COVERED))),
     })
 }
 
@@ -477,8 +499,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::open_or_create(dir.path(), None).unwrap();
         data.set_identity(NodeId([1; 20]), ShardId([2; 20])).unwrap();
+        data.raise_covered_lsn(Lsn(9)).unwrap();
         data.void_images_below(7).unwrap();
+        assert_eq!(data.identity().covered_lsn, Lsn::ZERO);
         data.void_images_below(5).unwrap();
+        data.raise_covered_lsn(Lsn(3)).unwrap();
+        data.raise_covered_lsn(Lsn(2)).unwrap();
         let changed = data.identity();
         assert_eq!(
             (changed.node, changed.shard, changed.images_from),
@@ -497,14 +523,15 @@ mod tests {
             incarnation: Incarnation(3),
             boot: BootId([0xcc; 16]),
             images_from: 4,
+            covered_lsn: Lsn(5),
         };
         let mut golden = b"HFNODE\0\0\x01\0\0\0\0\0\0\0".to_vec();
         golden.extend([0xaa; 20]);
         golden.extend([0xbb; 20]);
         golden.extend([3, 0, 0, 0, 0, 0, 0, 0]);
         golden.extend([0xcc; 16]);
-        golden.extend([4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        golden.extend(0xcd88_e454_u32.to_le_bytes());
+        golden.extend([4, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        golden.extend(0x3864_6d9e_u32.to_le_bytes());
         assert_eq!(encode_header(&identity).as_slice(), golden);
         assert_eq!(decode_header(Path::new("node"), &golden).unwrap(), identity);
     }

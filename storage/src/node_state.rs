@@ -5,8 +5,8 @@
 //! ```text
 //! tree "images"  key: u16 big-endian, a slot's number, or 0xffff = metadata snapshot
 //!                value, little-endian: u8 version  u64 file  u64 offset  u64 length  u64 epoch  u64 sequence  u64 lsn  u64 keys
-//!                key "stamp", value: u8 version  u64 newest file  u64 generation  u64 covered lsn  u64 rows
-//!                u32 crc32 of all rows (keys and values, in key order)
+//!                key "stamp", value: u8 version  u64 newest file  u64 generation  u64 rows  u32 crc32 of all rows (keys and
+//!                values, in key order)
 //! tree "notes"   key: a name, value: bytes; name and value together at most 16 KiB
 //! ```
 //!
@@ -45,7 +45,7 @@ const OPEN_TIME_MAX: Duration = Duration::from_secs(60);
 const STAMP_KEY: &[u8] = b"stamp";
 const METADATA_KEY: u16 = 0xffff;
 const ROW_SIZE: usize = 1 + 7 * 8;
-const STAMP_SIZE: usize = 1 + 4 * 8 + 4;
+const STAMP_SIZE: usize = 1 + 3 * 8 + 4;
 
 /// What an image row is about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -139,8 +139,6 @@ pub struct ImageRows {
     pub newest_file: u64,
     /// How often the rows were written.
     pub generation: u64,
-    /// Every record of the log below it is in the images.
-    pub covered_lsn: Lsn,
 }
 
 impl ImageRows {
@@ -152,7 +150,7 @@ impl ImageRows {
         }
         let mut bytes = [0; STAMP_SIZE];
         bytes[0] = NODE_STATE_FORMAT_VERSION;
-        let fields = [self.newest_file, self.generation, self.covered_lsn.0, self.rows.len() as u64];
+        let fields = [self.newest_file, self.generation, self.rows.len() as u64];
         for (place, field) in bytes[1..].chunks_exact_mut(8).zip(fields) {
             place.copy_from_slice(&field.to_le_bytes());
         }
@@ -474,7 +472,6 @@ impl Trees {
         let mut fields = numbers(stamp.get(1..).unwrap_or_default());
         found.newest_file = fields.next().unwrap_or_default();
         found.generation = fields.next().unwrap_or_default();
-        found.covered_lsn = Lsn(fields.next().unwrap_or_default());
         if found.stamp() != stamp.as_ref() {
             return Err(inconsistent("image rows that their stamp does not confirm"));
         }

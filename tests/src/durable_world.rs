@@ -148,7 +148,7 @@ pub fn start_for_ever(root: &Path, on_ack: impl Fn(Ack)) -> anyhow::Result<()> {
 
 /// The world, recovered from a directory and ready to go on.
 pub struct World {
-    dir: DataDir,
+    dir: Arc<DataDir>,
     checkpointer: Checkpointer,
     slots: Slots,
     next_note: AtomicU64,
@@ -185,8 +185,8 @@ impl World {
     /// # Errors
     /// When anything in it cannot be opened or read: after a power cut, a loss.
     pub fn recover(root: &Path) -> anyhow::Result<Self> {
-        let dir = DataDir::open_or_create(root, None)?;
-        let manifest = Arc::new(Manifest::open(&dir)?);
+        let dir = Arc::new(DataDir::open_or_create(root, None)?);
+        let manifest = Arc::new(Manifest::open(dir.clone())?);
         let slots = Slots((0..SLOTS).map(|_| Mutex::default()).collect());
         load_all(&manifest, 2, &slots)?;
         let note = manifest.state().note(NOTE)?.unwrap_or_default();

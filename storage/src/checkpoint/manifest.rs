@@ -13,9 +13,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use holdfast_words::{Lsn, NodeId};
+use holdfast_words::Lsn;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::checkpoint::image_files::{self, ImageFile, ImageFileError, ImageFileWriter};
@@ -73,8 +74,8 @@ pub struct FileUsage {
 
 /// The open manifest.
 pub struct Manifest {
+    dir: Arc<DataDir>,
     directory: PathBuf,
-    node: NodeId,
     state: NodeState,
     current: Mutex<Current>,
     next_file: AtomicU64,
@@ -90,7 +91,7 @@ impl Manifest {
     ///
     /// # Errors
     /// When the image files cannot be read, or the state fails even when built anew.
-    pub fn open(dir: &DataDir) -> Result<Self, ManifestError> {
+    pub fn open(dir: Arc<DataDir>) -> Result<Self, ManifestError> {
         let directory = dir.images();
         let images_from = dir.identity().images_from;
         let mut found = image_files::list(&directory, true)?;
@@ -101,7 +102,7 @@ impl Manifest {
             Err(reason) => {
                 let rows =
                     scan(&directory, images_from).map_err(|source| ManifestError::Rebuild { source })?;
-                let aside = put_state_aside(dir)?;
+                let aside = put_state_aside(&dir)?;
                 let (state, _) = NodeState::open(&dir.state())?;
                 tracing::warn!(
                     reason,
@@ -118,8 +119,8 @@ impl Manifest {
         }
         let next_file = images_from.max(rows.newest_file + 1);
         let manifest = Self {
+            dir,
             directory,
-            node: dir.identity().node,
             state,
             current: Mutex::new(Current { rows, images_from }),
             next_file: AtomicU64::new(next_file),
@@ -135,7 +136,21 @@ impl Manifest {
 
     /// Every record of the log below it is in the images: replay may begin here.
     pub fn covered_lsn(&self) -> Lsn {
-        self.current.lock().rows.covered_lsn
+        self.dir.identity().covered_lsn
+    }
+
+    /// Every record of the log below `lsn` is in the images, durably: what a pass has found, or a full copy, whose images were
+    /// stored by `receive.rs`. The log below may be released afterwards.
+    ///
+    /// # Errors
+    /// When that could not be noted durably; the log must be kept then.
+    pub fn raise_covered_lsn(&self, lsn: Lsn) -> Result<(), ManifestError> {
+        Ok(self.dir.raise_covered_lsn(lsn)?)
+    }
+
+    /// The data directory it is in.
+    pub fn data_dir(&self) -> &Arc<DataDir> {
+        &self.dir
     }
 
     /// The node's small state, for its notes.
@@ -154,7 +169,7 @@ impl Manifest {
     /// When it cannot be created.
     pub fn create_file(&self) -> Result<ImageFileWriter, ImageFileError> {
         let number = self.next_file.fetch_add(1, Ordering::Relaxed);
-        ImageFileWriter::create(&self.directory, number, self.node)
+        ImageFileWriter::create(&self.directory, number, self.dir.identity().node)
     }
 
     /// Replaces rows, durably; then removes files that no row needs any more. `newest_file` is the highest number of the
@@ -162,14 +177,9 @@ impl Manifest {
     ///
     /// # Errors
     /// When the rows could not be made durable: the change has not happened, or will not be seen to have.
-    pub fn commit(
-        &self,
-        changes: &[(ImageOf, ImageRow)],
-        newest_file: u64,
-        covered_lsn: Option<Lsn>,
-    ) -> Result<(), ManifestError> {
+    pub fn commit(&self, changes: &[(ImageOf, ImageRow)], newest_file: u64) -> Result<(), ManifestError> {
         let current = self.current.lock();
-        self.commit_locked(current, changes, newest_file, covered_lsn)
+        self.commit_locked(current, changes, newest_file)
     }
 
     /// As [`Self::commit`], for images that were moved from the places in `was` to those in `moved` (which may be fewer),
@@ -194,7 +204,7 @@ impl Manifest {
         if changes.is_empty() {
             self.remove(newest_file);
         }
-        self.commit_locked(current, &changes, newest_file, None)
+        self.commit_locked(current, &changes, newest_file)
     }
 
     fn commit_locked(
@@ -202,7 +212,6 @@ impl Manifest {
         mut current: MutexGuard<'_, Current>,
         changes: &[(ImageOf, ImageRow)],
         newest_file: u64,
-        covered_lsn: Option<Lsn>,
     ) -> Result<(), ManifestError> {
         if let Some((_, row)) = changes.iter().find(|(_, row)| row.file < current.images_from) {
             self.remove(row.file);
@@ -212,7 +221,6 @@ impl Manifest {
         after.rows.extend(changes.iter().copied());
         after.newest_file = after.newest_file.max(newest_file);
         after.generation += 1;
-        after.covered_lsn = after.covered_lsn.max(covered_lsn.unwrap_or(Lsn::ZERO));
         self.state.put_images(&after, changes.iter().map(|(of, _)| *of))?;
         let before = std::mem::replace(&mut current.rows, after);
         let (was, is) = (files_of(&before), files_of(&current.rows));
@@ -228,13 +236,13 @@ impl Manifest {
     ///
     /// # Errors
     /// When that could not be made durable.
-    pub fn void_all(&self, dir: &DataDir) -> Result<(), ManifestError> {
+    pub fn void_all(&self) -> Result<(), ManifestError> {
         let mut current = self.current.lock();
         let first = self.next_file.fetch_add(1, Ordering::Relaxed) + 1;
-        dir.void_images_below(first)?;
+        self.dir.void_images_below(first)?;
         current.images_from = first;
         let generation = current.rows.generation + 1;
-        let after = ImageRows { newest_file: first - 1, generation, ..ImageRows::default() };
+        let after = ImageRows { rows: BTreeMap::new(), newest_file: first - 1, generation };
         self.state.put_images(&after, current.rows.rows.keys().copied())?;
         let before = std::mem::replace(&mut current.rows, after);
         drop(current);
@@ -314,7 +322,6 @@ fn open_state(
         // Voiding was interrupted after the header was written.
         rows.rows.retain(|_, row| row.file >= images_from);
         rows.generation += 1;
-        rows.covered_lsn = Lsn::ZERO;
         state.put_images(&rows, void)?;
     }
     Ok(Ok((state, rows)))
@@ -354,7 +361,6 @@ fn checked(
         }
     }
     rows.generation = known.generation + 1;
-    rows.covered_lsn = known.covered_lsn;
     tracing::info!(
         newest_file = newest,
         newest_known = known.newest_file,
@@ -396,7 +402,7 @@ pub fn scan(directory: &Path, images_from: u64) -> Result<ImageRows, ImageFileEr
         })?;
     }
     let rows = newest.into_iter().map(|(of, (_, row))| (of, row)).collect();
-    Ok(ImageRows { rows, newest_file, generation: 1, covered_lsn: Lsn::ZERO })
+    Ok(ImageRows { rows, newest_file, generation: 1 })
 }
 
 #[cfg(test)]

@@ -38,7 +38,8 @@ fn publish(manifest: &Manifest, slots: &[u16], sequence: u64) -> (Vec<(ImageOf, 
 
 fn store(manifest: &Manifest, slots: &[u16], sequence: u64) {
     let (changes, file) = publish(manifest, slots, sequence);
-    manifest.commit(&changes, file, Some(Lsn(sequence))).unwrap();
+    manifest.commit(&changes, file).unwrap();
+    manifest.raise_covered_lsn(Lsn(sequence)).unwrap();
 }
 
 fn sequences(manifest: &Manifest) -> Vec<(ImageOf, u64)> {
@@ -52,8 +53,8 @@ fn set_aside(dir: &DataDir) -> usize {
 #[test]
 fn rows_survive_a_restart_and_files_without_rows_go() {
     let temp = tempfile::tempdir().unwrap();
-    let dir = DataDir::open_or_create(temp.path(), None).unwrap();
-    let manifest = Manifest::open(&dir).unwrap();
+    let dir = Arc::new(DataDir::open_or_create(temp.path(), None).unwrap());
+    let manifest = Manifest::open(dir.clone()).unwrap();
     store(&manifest, &[1, 2], 5);
     store(&manifest, &[2, 3], 6);
     store(&manifest, &[1], 7);
@@ -61,7 +62,7 @@ fn rows_survive_a_restart_and_files_without_rows_go() {
     assert_eq!(fs::read_dir(dir.images()).unwrap().count(), 2);
     let rows = manifest.rows();
     drop(manifest);
-    let manifest = Manifest::open(&dir).unwrap();
+    let manifest = Manifest::open(dir.clone()).unwrap();
     assert_eq!(manifest.rows(), rows);
     assert_eq!(manifest.covered_lsn(), Lsn(7));
     assert_eq!(manifest.create_file().unwrap().number(), 4);
@@ -71,14 +72,14 @@ fn rows_survive_a_restart_and_files_without_rows_go() {
 #[test]
 fn a_manifest_behind_its_files_is_brought_up_to_date_and_keeps_the_rest() {
     let temp = tempfile::tempdir().unwrap();
-    let dir = DataDir::open_or_create(temp.path(), None).unwrap();
-    let manifest = Manifest::open(&dir).unwrap();
+    let dir = Arc::new(DataDir::open_or_create(temp.path(), None).unwrap());
+    let manifest = Manifest::open(dir.clone()).unwrap();
     store(&manifest, &[1, 2], 5);
     manifest.state().put_note("n", b"kept").unwrap();
     publish(&manifest, &[2], 6);
     drop(manifest);
     for _ in 0..2 {
-        let manifest = Manifest::open(&dir).unwrap();
+        let manifest = Manifest::open(dir.clone()).unwrap();
         assert_eq!(sequences(&manifest), [(slot(1), 5), (slot(2), 6)]);
         assert_eq!(manifest.covered_lsn(), Lsn(5));
         assert_eq!(manifest.state().note("n").unwrap().as_deref(), Some(b"kept".as_slice()));
@@ -107,15 +108,16 @@ fn a_missing_or_broken_state_is_rebuilt_from_the_images() {
     ];
     for (case, breakage) in breakages.into_iter().enumerate() {
         let temp = tempfile::tempdir().unwrap();
-        let dir = DataDir::open_or_create(temp.path(), None).unwrap();
-        let manifest = Manifest::open(&dir).unwrap();
+        let dir = Arc::new(DataDir::open_or_create(temp.path(), None).unwrap());
+        let manifest = Manifest::open(dir.clone()).unwrap();
         store(&manifest, &(0..500).collect::<Vec<_>>(), 5);
         store(&manifest, &[2, 700], 6);
         let rows = manifest.rows().rows;
         drop(manifest);
         breakage(&dir.state());
-        let manifest = Manifest::open(&dir).unwrap();
+        let manifest = Manifest::open(dir.clone()).unwrap();
         assert_eq!(manifest.rows().rows, rows, "case {case}");
+        assert_eq!(manifest.covered_lsn(), Lsn(6), "what is covered does not depend on sled");
         if case == 1 {
             assert!(dir.set_aside().join("state.broken-1").is_dir());
         }
@@ -127,8 +129,8 @@ fn a_missing_or_broken_state_is_rebuilt_from_the_images() {
 fn a_lost_or_cut_image_file_is_refused_and_never_papered_over() {
     for (cut, behind) in [(None, false), (Some(100), false), (None, true)] {
         let temp = tempfile::tempdir().unwrap();
-        let dir = DataDir::open_or_create(temp.path(), None).unwrap();
-        let manifest = Manifest::open(&dir).unwrap();
+        let dir = Arc::new(DataDir::open_or_create(temp.path(), None).unwrap());
+        let manifest = Manifest::open(dir.clone()).unwrap();
         store(&manifest, &[1], 5);
         store(&manifest, &[2], 6);
         if behind {
@@ -140,7 +142,7 @@ fn a_lost_or_cut_image_file_is_refused_and_never_papered_over() {
             None => fs::remove_file(path).unwrap(),
             Some(length) => fs::File::options().write(true).open(path).unwrap().set_len(length).unwrap(),
         }
-        let error = Manifest::open(&dir).err().unwrap();
+        let error = Manifest::open(dir.clone()).err().unwrap();
         assert!(matches!(error, ManifestError::ImagesLost { .. }), "{error}");
         assert!(
             error.to_string().contains("slot 2") && error.to_string().contains("image file 2"),
@@ -153,8 +155,8 @@ fn a_lost_or_cut_image_file_is_refused_and_never_papered_over() {
 #[test]
 fn a_rebuild_over_a_damaged_file_is_refused_with_its_place() {
     let temp = tempfile::tempdir().unwrap();
-    let dir = DataDir::open_or_create(temp.path(), None).unwrap();
-    let manifest = Manifest::open(&dir).unwrap();
+    let dir = Arc::new(DataDir::open_or_create(temp.path(), None).unwrap());
+    let manifest = Manifest::open(dir.clone()).unwrap();
     store(&manifest, &[1], 5);
     drop(manifest);
     let path = image_files::path_of(&dir.images(), 1);
@@ -162,7 +164,7 @@ fn a_rebuild_over_a_damaged_file_is_refused_with_its_place() {
     bytes[70] ^= 1;
     fs::write(&path, bytes).unwrap();
     fs::remove_dir_all(dir.state()).unwrap();
-    let error = Manifest::open(&dir).err().unwrap();
+    let error = Manifest::open(dir.clone()).err().unwrap();
     assert!(matches!(error, ManifestError::Rebuild { .. }));
     assert!(error.to_string().contains(&format!("{}, offset 64", path.display())), "{error}");
 }
@@ -171,8 +173,8 @@ fn a_rebuild_over_a_damaged_file_is_refused_with_its_place() {
 fn void_images_never_come_back_whatever_survives() {
     for survivor in ["nothing", "the state", "the files"] {
         let temp = tempfile::tempdir().unwrap();
-        let dir = DataDir::open_or_create(temp.path(), None).unwrap();
-        let manifest = Manifest::open(&dir).unwrap();
+        let dir = Arc::new(DataDir::open_or_create(temp.path(), None).unwrap());
+        let manifest = Manifest::open(dir.clone()).unwrap();
         store(&manifest, &[1, 2], 5);
         let path = image_files::path_of(&dir.images(), 1);
         let bytes = fs::read(&path).unwrap();
@@ -180,28 +182,29 @@ fn void_images_never_come_back_whatever_survives() {
             // The crash came right after the header was written.
             dir.void_images_below(2).unwrap();
         } else {
-            manifest.void_all(&dir).unwrap();
+            manifest.void_all().unwrap();
             assert!(!path.exists() && manifest.rows().rows.is_empty());
+            assert_eq!(manifest.covered_lsn(), Lsn::ZERO);
         }
         drop(manifest);
         if survivor == "the files" {
             fs::write(&path, bytes).unwrap();
             fs::remove_dir_all(dir.state()).unwrap();
         }
-        let manifest = Manifest::open(&dir).unwrap();
+        let manifest = Manifest::open(dir.clone()).unwrap();
         assert!(manifest.rows().rows.is_empty(), "{survivor}");
         assert!(!path.exists(), "{survivor}");
         store(&manifest, &[3], 1);
         drop(manifest);
-        assert_eq!(sequences(&Manifest::open(&dir).unwrap()), [(slot(3), 1)]);
+        assert_eq!(sequences(&Manifest::open(dir.clone()).unwrap()), [(slot(3), 1)]);
     }
 }
 
 #[test]
 fn usage_counts_the_newest_images_only() {
     let temp = tempfile::tempdir().unwrap();
-    let dir = DataDir::open_or_create(temp.path(), None).unwrap();
-    let manifest = Manifest::open(&dir).unwrap();
+    let dir = Arc::new(DataDir::open_or_create(temp.path(), None).unwrap());
+    let manifest = Manifest::open(dir.clone()).unwrap();
     store(&manifest, &[1, 2], 5);
     store(&manifest, &[2], 6);
     let usage = manifest.usage().unwrap();

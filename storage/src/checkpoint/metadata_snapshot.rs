@@ -42,7 +42,7 @@ pub fn save(manifest: &Manifest, snapshot: &MetadataSnapshot) -> Result<(), Mani
     file.sync()?;
     let number = file.number();
     file.publish()?;
-    manifest.commit(&[(ImageOf::Metadata, row)], number, None)
+    manifest.commit(&[(ImageOf::Metadata, row)], number)
 }
 
 /// The newest snapshot, if there is one.
@@ -73,8 +73,8 @@ mod tests {
     #[test]
     fn the_newest_snapshot_comes_back_and_the_one_before_is_removed() {
         let temp = tempfile::tempdir().unwrap();
-        let dir = DataDir::open_or_create(temp.path(), None).unwrap();
-        let open = Manifest::open(&dir).unwrap();
+        let dir = std::sync::Arc::new(DataDir::open_or_create(temp.path(), None).unwrap());
+        let open = Manifest::open(dir.clone()).unwrap();
         assert_eq!(load(&open).unwrap(), None);
         for index in 1..4 {
             let snapshot = MetadataSnapshot { term: 2, index, bytes: vec![index as u8; 3 << 20] };
@@ -85,6 +85,6 @@ mod tests {
         let rows = open.rows().rows;
         drop(open);
         assert_eq!(manifest::scan(&dir.images(), 1).unwrap().rows, rows);
-        assert_eq!(load(&Manifest::open(&dir).unwrap()).unwrap().unwrap().index, 3);
+        assert_eq!(load(&Manifest::open(dir.clone()).unwrap()).unwrap().unwrap().index, 3);
     }
 }

@@ -1,8 +1,8 @@
 //! The checkpoint pass: walks the dirty slots, stores an image of each, and says up to where the log is covered.
 //!
 //! Order on disk, for each file of images: written and synced → log durable and committed as far as any image in it reaches
-//! → final name → manifest durable. Only after the last file is the covered LSN raised, and only then may the caller release
-//! the log below it.
+//! → final name → manifest durable. Only after the last file is the covered LSN raised, durably, in the directory's header,
+//! and only then may the caller release the log below it.
 //!
 //! **What is covered.** Let H be the end of what was applied to the slots when the pass began. A slot that was clean then has
 //! all its records below H in an older image; a slot that was dirty then is imaged by this pass, later, so with all its
@@ -225,20 +225,16 @@ impl Checkpointer {
             if file.writer.len() >= self.settings.file_size
                 && let Some(full) = open.take()
             {
-                self.finish(full, source, None)?;
+                self.finish(full, source)?;
                 report.files += 1;
             }
         }
-        match open.take() {
-            Some(last) => {
-                self.finish(last, source, Some(horizon))?;
-                report.files += 1;
-            }
-            None => {
-                wait(source, horizon)?;
-                self.manifest.commit(&[], 0, Some(horizon))?;
-            }
+        if let Some(last) = open.take() {
+            self.finish(last, source)?;
+            report.files += 1;
         }
+        wait(source, horizon)?;
+        self.manifest.raise_covered_lsn(horizon)?;
         report.covered_lsn = self.manifest.covered_lsn();
         assert!(report.covered_lsn >= horizon, "what is covered never goes back");
         report.rewritten_files = rewrite::run(&self.manifest, self.settings.file_size)?;
@@ -246,17 +242,12 @@ impl Checkpointer {
     }
 
     /// Image synced → log safe → final name → manifest durable.
-    fn finish(
-        &self,
-        mut file: OpenFile,
-        source: &impl SlotSource,
-        covered_lsn: Option<Lsn>,
-    ) -> Result<(), PassError> {
+    fn finish(&self, mut file: OpenFile, source: &impl SlotSource) -> Result<(), PassError> {
         file.writer.sync()?;
-        wait(source, file.highest_lsn.max(covered_lsn.unwrap_or_default()))?;
+        wait(source, file.highest_lsn)?;
         let number = file.writer.number();
         file.writer.publish()?;
-        self.manifest.commit(&file.rows, number, covered_lsn)?;
+        self.manifest.commit(&file.rows, number)?;
         for (of, row) in &file.rows {
             if let ImageOf::Slot(slot) = of {
                 source.on_imaged(*slot, row.sequence);

@@ -140,20 +140,20 @@ impl ImageVisitor for Loaded {
 }
 
 struct Scene {
-    _temp: tempfile::TempDir,
-    dir: DataDir,
+    temp: tempfile::TempDir,
+    dir: Arc<DataDir>,
     world: World,
     checkpointer: Checkpointer,
 }
 
 fn scene(slots: usize, file_size: u64) -> Scene {
     let temp = tempfile::tempdir().unwrap();
-    let dir = DataDir::open_or_create(temp.path(), None).unwrap();
-    let manifest = Arc::new(Manifest::open(&dir).unwrap());
+    let dir = Arc::new(DataDir::open_or_create(temp.path(), None).unwrap());
+    let manifest = Arc::new(Manifest::open(dir.clone()).unwrap());
     let mut world = World::new(slots);
     (world.images, world.manifest) = (Some(dir.images()), Some(manifest.clone()));
     let settings = PassSettings { file_size, compression: Compression::Lz4 };
-    Scene { _temp: temp, dir, world, checkpointer: Checkpointer::new(manifest, settings) }
+    Scene { temp, dir, world, checkpointer: Checkpointer::new(manifest, settings) }
 }
 
 impl Scene {
@@ -161,12 +161,10 @@ impl Scene {
     fn reopened(&mut self) -> Arc<Manifest> {
         let settings = self.checkpointer.settings;
         self.world.manifest = None;
-        let placeholder = Arc::new(
-            Manifest::open(&DataDir::open_or_create(self._temp.path().join("x").as_path(), None).unwrap())
-                .unwrap(),
-        );
+        let elsewhere = DataDir::open_or_create(&self.temp.path().join("elsewhere"), None).unwrap();
+        let placeholder = Arc::new(Manifest::open(Arc::new(elsewhere)).unwrap());
         self.checkpointer = Checkpointer::new(placeholder, settings);
-        let manifest = Arc::new(Manifest::open(&self.dir).unwrap());
+        let manifest = Arc::new(Manifest::open(self.dir.clone()).unwrap());
         self.checkpointer = Checkpointer::new(manifest.clone(), settings);
         manifest
     }
@@ -229,7 +227,7 @@ fn no_image_gets_ahead_of_a_log_that_was_cut() {
     scene.world.log_is_lost.store(true, Ordering::Relaxed);
     let error = scene.checkpointer.run(&scene.world).unwrap_err();
     assert!(matches!(error, PassError::LogNotSafe { lsn: Lsn(30), .. }), "{error}");
-    assert_eq!(scene.world.waited.lock().as_slice(), [10, 30]);
+    assert_eq!(scene.world.waited.lock().as_slice(), [10, 10, 30]);
     let manifest = scene.checkpointer.manifest();
     assert_eq!(manifest.covered_lsn(), Lsn(10));
     assert_eq!(manifest.rows().rows.len(), 1);

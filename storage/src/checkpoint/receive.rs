@@ -115,7 +115,7 @@ impl<'a> ImageReceiver<'a> {
             file.sync()?;
             let number = file.number();
             file.publish()?;
-            self.manifest.commit(&rows, number, None)?;
+            self.manifest.commit(&rows, number)?;
         }
         Ok(())
     }
@@ -161,8 +161,8 @@ mod tests {
     #[test]
     fn complete_images_survive_a_copy_that_breaks_off() {
         let temp = tempfile::tempdir().unwrap();
-        let dir = DataDir::open_or_create(temp.path(), None).unwrap();
-        let open = Manifest::open(&dir).unwrap();
+        let dir = std::sync::Arc::new(DataDir::open_or_create(temp.path(), None).unwrap());
+        let open = Manifest::open(dir.clone()).unwrap();
         let (one, two, three) = (chunks(1, 10), chunks(2, 3 * CHUNK_RAW_TARGET), chunks(3, 10));
         let mut receiver = ImageReceiver::new(&open);
         assert_eq!(receive(&mut receiver, &one), Some(ImageOf::Slot(SlotId::new(1).unwrap())));
@@ -180,15 +180,15 @@ mod tests {
         let rows = open.rows();
         assert_eq!(rows.rows.len(), 3);
         drop(open);
-        assert_eq!(Manifest::open(&dir).unwrap().rows(), rows);
+        assert_eq!(Manifest::open(dir.clone()).unwrap().rows(), rows);
         assert_eq!(manifest::scan(&dir.images(), 1).unwrap().rows, rows.rows);
     }
 
     #[test]
     fn a_damaged_or_foreign_chunk_costs_its_image_and_no_other() {
         let temp = tempfile::tempdir().unwrap();
-        let dir = DataDir::open_or_create(temp.path(), None).unwrap();
-        let open = Manifest::open(&dir).unwrap();
+        let dir = std::sync::Arc::new(DataDir::open_or_create(temp.path(), None).unwrap());
+        let open = Manifest::open(dir.clone()).unwrap();
         let (one, two) = (chunks(1, 10), chunks(2, 3 * CHUNK_RAW_TARGET));
         let mut receiver = ImageReceiver::new(&open);
         receive(&mut receiver, &one);
