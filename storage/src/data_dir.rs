@@ -24,11 +24,12 @@
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use holdfast_words::{BootId, Incarnation, Lsn, NodeId, ShardId};
 use parking_lot::Mutex;
 
-use crate::platform::{files, random};
+use crate::platform::{files, random, threads};
 
 /// Version of the directory's layout and header; a higher one is refused.
 pub const DATA_DIR_FORMAT_VERSION: u16 = 1;
@@ -45,6 +46,11 @@ const COVERED: Range<usize> = IMAGES_FROM.end..IMAGES_FROM.end + 8;
 const CRC: Range<usize> = COVERED.end + 4..COVERED.end + 8;
 const HEADER_SIZE: usize = CRC.end;
 const _: () = assert!(HEADER_SIZE == 104);
+
+/// A lock outlives its holder for a moment: while the holder ends, or while a process it was just starting has not become
+/// that other program yet.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PERIOD: Duration = Duration::from_millis(25);
 
 const LOCK_FILE: &str = "LOCK";
 const HEADER_FILE: &str = "node";
@@ -329,7 +335,13 @@ impl DataDir {
 fn lock(root: &Path) -> Result<files::File, DataDirError> {
     let path = root.join(LOCK_FILE);
     let file = files::open_read_write(&path).map_err(io_error("open", &path))?;
-    if !file.try_lock().map_err(io_error("lock", &path))? {
+    let mut tries_left = LOCK_TRIES;
+    while !file.try_lock().map_err(io_error("lock", &path))? {
+        tries_left -= 1;
+        if tries_left > 0 {
+            threads::sleep(LOCK_PERIOD);
+            continue;
+        }
         let pid = files::read(&path).map_err(io_error("read", &path))?;
         let pid = String::from_utf8_lossy(&pid).trim().to_owned();
         return Err(DataDirError::Locked { path: root.to_owned(), pid });

@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::Context;
 use holdfast_storage::checkpoint::image_format::{Compression, Entry, ImageBuilder, ImageKind, ImageStamp};
@@ -13,6 +14,9 @@ use holdfast_storage::checkpoint::load::{ImageVisitor, load_all};
 use holdfast_storage::checkpoint::manifest::Manifest;
 use holdfast_storage::checkpoint::pass::{Checkpointer, PassSettings, SlotSource};
 use holdfast_storage::data_dir::DataDir;
+use holdfast_storage::log::{
+    FsyncPolicy, Log, LogConfig, RecordHeader, RecordKind, RecordView, VisitError, encode_record,
+};
 use holdfast_words::{Epoch, Lsn, ShardId, SlotId, SlotSequence};
 use parking_lot::Mutex;
 
@@ -20,6 +24,8 @@ use parking_lot::Mutex;
 pub const SLOTS: u16 = 64;
 const KEYS_PER_SLOT: u64 = 16;
 const NOTE: &str = "count";
+const SHARD: ShardId = ShardId([1; 20]);
+const METADATA: ShardId = ShardId([2; 20]);
 
 /// What the writer knows to be durable; also one line of its output.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -102,6 +108,16 @@ fn key_of(sequence: u64) -> [u8; 1] {
     [(sequence % KEYS_PER_SLOT) as u8]
 }
 
+fn metadata_body(number: u64) -> Vec<u8> {
+    value_of(u16::MAX, number)
+}
+
+fn encode(record: &mut Vec<u8>, kind: RecordKind, slot: SlotId, sequence: u64, body: &[u8]) {
+    let sequence = SlotSequence(sequence);
+    let header = RecordHeader { kind, flags: 0, slot, epoch: Epoch::ZERO, sequence, wall_clock_ms: 0 };
+    encode_record(record, &header, body);
+}
+
 /// The value that the record of this sequence writes.
 fn value_of(slot: u16, sequence: u64) -> Vec<u8> {
     let mut dice = fastrand::Rng::with_seed(u64::from(slot) << 48 ^ sequence);
@@ -150,6 +166,9 @@ pub fn start_for_ever(root: &Path, on_ack: impl Fn(Ack)) -> anyhow::Result<()> {
 pub struct World {
     dir: Arc<DataDir>,
     checkpointer: Checkpointer,
+    log: Arc<Log>,
+    metadata: Arc<Log>,
+    next_metadata: AtomicU64,
     slots: Slots,
     next_note: AtomicU64,
 }
@@ -161,6 +180,26 @@ impl std::ops::Deref for Slots {
 
     fn deref(&self) -> &Self::Target {
         &self.0
+    }
+}
+
+impl Slots {
+    /// A record that no image holds must be the slot's next one, and what it was written as.
+    fn replay(&self, record: &RecordView<'_>) -> Result<(), String> {
+        let RecordHeader { kind, slot: id, sequence, .. } = record.header;
+        let mut slot = self.0.get(id.index()).ok_or("no such slot")?.lock();
+        if kind != RecordKind::Mutations || sequence.0 <= slot.sequence {
+            return Ok(());
+        }
+        if sequence.0 != slot.sequence + 1 {
+            return Err(format!("{id:?}: record {sequence} follows on {}", slot.sequence));
+        }
+        if record.body != value_of(id.number(), sequence.0) {
+            return Err(format!("{id:?}: record {sequence} is not what was written"));
+        }
+        slot.apply(id.number(), sequence.0);
+        slot.newest_lsn = record.end().0;
+        Ok(())
     }
 }
 
@@ -191,9 +230,40 @@ impl World {
         load_all(&manifest, 2, &slots)?;
         let note = manifest.state().note(NOTE)?.unwrap_or_default();
         let note = <[u8; 8]>::try_from(note.as_slice()).map_or(0, u64::from_le_bytes);
+        let config = LogConfig {
+            segment_size: 512 << 10,
+            fsync: FsyncPolicy::Always,
+            spare_segments: 2,
+            boot: dir.identity().boot,
+        };
+        let covered = manifest.covered_lsn();
+        let (log, _) =
+            Log::open(&dir.wal(), SHARD, &config, Lsn::ZERO, covered, &mut |record: &RecordView<'_>| {
+                slots.replay(record).map_err(VisitError::from)
+            })?;
+        let mut metadata_entries = 0;
+        let mut count = |record: &RecordView<'_>| {
+            metadata_entries += 1;
+            let RecordHeader { kind, sequence, .. } = record.header;
+            if (kind, sequence.0, record.body)
+                != (RecordKind::Metadata, metadata_entries, &metadata_body(metadata_entries))
+            {
+                return Err(format!("metadata entry {metadata_entries} is another one").into());
+            }
+            Ok(())
+        };
+        let (metadata, _) = Log::open(&dir.metadata(), METADATA, &config, Lsn::ZERO, Lsn::ZERO, &mut count)?;
         let settings = PassSettings { file_size: 128 << 10, compression: Compression::Lz4 };
         let checkpointer = Checkpointer::new(manifest, settings);
-        Ok(Self { dir, checkpointer, slots, next_note: AtomicU64::new(note + 1) })
+        Ok(Self {
+            dir,
+            checkpointer,
+            log,
+            metadata,
+            next_metadata: AtomicU64::new(metadata_entries + 1),
+            slots,
+            next_note: AtomicU64::new(note + 1),
+        })
     }
 
     /// What was acknowledged and is not there, or is wrong.
@@ -208,6 +278,7 @@ impl World {
         at_least("incarnation".to_owned(), self.dir.identity().incarnation.0 - 1, acked.incarnation);
         at_least("note".to_owned(), self.next_note.load(Ordering::Relaxed) - 1, acked.note);
         at_least("covered LSN".to_owned(), self.checkpointer.manifest().covered_lsn().0, acked.covered);
+        at_least("metadata log".to_owned(), self.next_metadata.load(Ordering::Relaxed) - 1, acked.metadata);
         for (slot, sequence) in &acked.imaged {
             let found = self.slots[usize::from(*slot)].lock().imaged;
             at_least(format!("image of slot {slot}"), found, *sequence);
@@ -246,6 +317,8 @@ impl World {
         };
         std::thread::scope(|scope| {
             scope.spawn(|| run("write", &|| self.write(on_ack)));
+            scope.spawn(|| run("write", &|| self.write(on_ack)));
+            scope.spawn(|| run("metadata", &|| self.write_metadata(on_ack)));
             scope.spawn(|| run("checkpoint", &|| self.checkpoint(on_ack)));
             scope.spawn(|| run("note", &|| self.note(on_ack)));
         });
@@ -255,15 +328,45 @@ impl World {
         }
     }
 
-    fn write(&self, _on_ack: &impl Fn(Ack)) -> anyhow::Result<()> {
+    /// As a worker does: some records, one write, and an acknowledgement for each when they are durable.
+    fn write(&self, on_ack: &impl Fn(Ack)) -> anyhow::Result<()> {
+        let mut written = Vec::new();
+        let mut record = Vec::new();
+        let mut end = Lsn::ZERO;
         for _ in 0..fastrand::usize(1..20) {
             let number = fastrand::u16(0..SLOTS);
             let mut slot = self.slots[usize::from(number)].lock();
             let sequence = slot.sequence + 1;
             slot.apply(number, sequence);
-            slot.newest_lsn += 1;
+            record.clear();
+            let id = SlotId::new(number).context("a slot")?;
+            encode(&mut record, RecordKind::Mutations, id, sequence, &value_of(number, sequence));
+            end = self.log.append(&mut record)?;
+            slot.newest_lsn = end.0;
+            written.push(Ack::Logged(number, sequence));
         }
-        std::thread::sleep(std::time::Duration::from_millis(1));
+        self.make_durable(end)?;
+        written.into_iter().for_each(on_ack);
+        Ok(())
+    }
+
+    fn make_durable(&self, lsn: Lsn) -> anyhow::Result<()> {
+        self.log.write_up_to(lsn)?;
+        while self.log.positions().durable_lsn() < lsn {
+            anyhow::ensure!(!self.log.is_poisoned(), "the log has failed");
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        Ok(())
+    }
+
+    fn write_metadata(&self, on_ack: &impl Fn(Ack)) -> anyhow::Result<()> {
+        let number = self.next_metadata.fetch_add(1, Ordering::Relaxed);
+        let mut record = Vec::new();
+        encode(&mut record, RecordKind::Metadata, SlotId::default(), number, &metadata_body(number));
+        let end = self.metadata.append(&mut record)?;
+        self.metadata.write_up_to(end)?;
+        self.metadata.sync()?;
+        on_ack(Ack::Metadata(number));
         Ok(())
     }
 
@@ -271,6 +374,7 @@ impl World {
         let source = Source { world: self, on_ack };
         let report = self.checkpointer.run(&source)?;
         on_ack(Ack::Covered(report.covered_lsn.0));
+        self.log.release_below(report.covered_lsn)?;
         Ok(())
     }
 
@@ -289,7 +393,7 @@ struct Source<'a, F> {
 
 impl<F: Fn(Ack)> SlotSource for Source<'_, F> {
     fn applied_lsn(&self) -> Lsn {
-        self.world.slots.iter().map(|slot| Lsn(slot.lock().newest_lsn)).max().unwrap_or_default()
+        self.world.log.end().lsn
     }
 
     fn dirty_slots(&self) -> Vec<SlotId> {
@@ -305,7 +409,7 @@ impl<F: Fn(Ack)> SlotSource for Source<'_, F> {
         let held = self.world.slots[slot.index()].lock();
         image.begin(ImageStamp {
             kind: ImageKind::Slot,
-            shard: ShardId([1; 20]),
+            shard: SHARD,
             slot,
             epoch: Epoch(1),
             sequence: SlotSequence(held.sequence),
@@ -315,8 +419,8 @@ impl<F: Fn(Ack)> SlotSource for Source<'_, F> {
         held.keys.iter().for_each(|(key, value)| image.push(key, None, value));
     }
 
-    fn wait_until_safe(&self, _lsn: Lsn) -> Result<(), String> {
-        Ok(())
+    fn wait_until_safe(&self, lsn: Lsn) -> Result<(), String> {
+        self.world.make_durable(lsn).map_err(|error| format!("{error:#}"))
     }
 
     fn on_imaged(&self, slot: SlotId, sequence: SlotSequence) {

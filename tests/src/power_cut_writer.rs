@@ -1,7 +1,8 @@
 //! The process whose power is cut: recovers the directory it is given, then writes until it is killed, printing a line for
-//! everything it knows to be durable. With POWER_CUT_SKIP_SYNC set, syncs of files whose path contains that text are
-//! skipped, in this process and by this program alone: that is how the test shows that it would notice. With a second
-//! argument, `starts`, it only opens the directory again and again.
+//! everything it knows to be durable. With a second argument, `starts`, it only opens the directory again and again.
+//!
+//! With POWER_CUT_SKIP_SYNC set to `<call>:<text>`, calls of fdatasync, fsync or both (`sync`) are skipped for files whose path
+//! contains that text, in this process and by this program alone: that is how the test shows that it would notice.
 
 #![expect(
     unsafe_code,
@@ -15,17 +16,23 @@ use std::sync::OnceLock;
 
 use holdfast_tests::durable_world::{Ack, World, start_for_ever};
 
-static SKIP: OnceLock<String> = OnceLock::new();
-
-fn is_skipped(descriptor: libc::c_int) -> bool {
-    SKIP.get().is_some_and(|skip| {
-        std::fs::read_link(format!("/proc/self/fd/{descriptor}"))
-            .is_ok_and(|path| path.to_string_lossy().contains(skip.as_str()))
-    })
+struct Skip {
+    fdatasync: bool,
+    fsync: bool,
+    text: String,
 }
 
-fn sync(descriptor: libc::c_int, call: libc::c_long) -> libc::c_int {
-    if is_skipped(descriptor) {
+static SKIP: OnceLock<Skip> = OnceLock::new();
+
+fn skip_of(setting: &str) -> Option<Skip> {
+    let (call, text) = setting.split_once(':')?;
+    let (fdatasync, fsync) = (call != "fsync", call != "fdatasync");
+    Some(Skip { fdatasync, fsync, text: text.to_owned() })
+}
+
+fn sync(descriptor: libc::c_int, call: libc::c_long, is_skipped: impl Fn(&Skip) -> bool) -> libc::c_int {
+    let path = || std::fs::read_link(format!("/proc/self/fd/{descriptor}")).unwrap_or_default();
+    if SKIP.get().is_some_and(|skip| is_skipped(skip) && path().to_string_lossy().contains(&skip.text)) {
         return 0;
     }
     // SAFETY: the kernel takes any number for a descriptor and touches no memory of ours.
@@ -35,13 +42,13 @@ fn sync(descriptor: libc::c_int, call: libc::c_long) -> libc::c_int {
 /// The C library's fdatasync, replaced in this program.
 #[unsafe(no_mangle)]
 pub extern "C" fn fdatasync(descriptor: libc::c_int) -> libc::c_int {
-    sync(descriptor, libc::SYS_fdatasync)
+    sync(descriptor, libc::SYS_fdatasync, |skip| skip.fdatasync)
 }
 
 /// The C library's fsync, replaced in this program.
 #[unsafe(no_mangle)]
 pub extern "C" fn fsync(descriptor: libc::c_int) -> libc::c_int {
-    sync(descriptor, libc::SYS_fsync)
+    sync(descriptor, libc::SYS_fsync, |skip| skip.fsync)
 }
 
 fn main() -> ExitCode {
@@ -49,7 +56,11 @@ fn main() -> ExitCode {
         eprintln!("which directory?");
         return ExitCode::FAILURE;
     };
-    if let Ok(skip) = std::env::var("POWER_CUT_SKIP_SYNC") {
+    if let Ok(setting) = std::env::var("POWER_CUT_SKIP_SYNC") {
+        let Some(skip) = skip_of(&setting) else {
+            eprintln!("POWER_CUT_SKIP_SYNC is <call>:<text>");
+            return ExitCode::FAILURE;
+        };
         SKIP.get_or_init(|| skip);
     }
     let on_ack = |ack: Ack| {

@@ -144,16 +144,26 @@ fn assert_loss_without_syncs_of(files: &str, mode: &str) {
 }
 
 #[test]
+fn the_loss_is_seen_when_the_log_is_not_synced() {
+    assert_loss_without_syncs_of("fdatasync:/wal/", "all");
+}
+
+#[test]
+fn the_loss_is_seen_when_the_metadata_log_is_not_synced() {
+    assert_loss_without_syncs_of("fdatasync:/metadata/", "all");
+}
+
+#[test]
 fn the_loss_is_seen_when_image_files_are_not_synced() {
-    assert_loss_without_syncs_of("/images/", "all");
+    assert_loss_without_syncs_of("sync:/images/", "all");
 }
 
 #[test]
 fn the_loss_is_seen_when_the_node_state_is_not_synced() {
-    assert_loss_without_syncs_of("/state/", "all");
+    assert_loss_without_syncs_of("sync:/state/", "all");
 }
 
 #[test]
 fn the_loss_is_seen_when_the_header_of_the_directory_is_not_synced() {
-    assert_loss_without_syncs_of("/node", "starts");
+    assert_loss_without_syncs_of("sync:/node", "starts");
 }
