@@ -64,19 +64,24 @@ pub fn float_or(text: &[u8], message: &'static str) -> Result<f64, CommandError>
     number::parse_f64(text).ok_or(CommandError::Text(message.into()))
 }
 
-/// A SCAN cursor: digits as C's `strtoul` reads them.
+/// A SCAN cursor: digits as C's `strtoul` reads them, which takes a negative number for the one as far below 2^64.
 ///
 /// # Errors
 /// `ERR invalid cursor`.
 pub fn cursor(text: &[u8]) -> Result<u64, CommandError> {
-    let digits = text.strip_prefix(b"+").unwrap_or(text);
+    let (negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
     if !digits.iter().all(u8::is_ascii_digit) || digits.is_empty() != text.is_empty() {
         return Err(CommandError::InvalidCursor);
     }
-    digits
+    let number = digits
         .iter()
         .try_fold(0u64, |number, digit| number.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
-        .ok_or(CommandError::InvalidCursor)
+        .ok_or(CommandError::InvalidCursor)?;
+    Ok(if negative { number.wrapping_neg() } else { number })
 }
 
 /// Whether an argument is this word, in any case.
@@ -209,6 +214,7 @@ mod tests {
     fn cursors_are_plain_digits() {
         assert_eq!(cursor(b"0").unwrap(), 0);
         assert_eq!(cursor(b"18446744073709551615").unwrap(), u64::MAX);
+        assert_eq!(cursor(b"-1").unwrap(), u64::MAX);
         for text in [&b"18446744073709551616"[..], b" 1", b"1 ", b"a", b"-"] {
             assert_eq!(said(cursor(text)), "ERR invalid cursor");
         }

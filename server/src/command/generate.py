@@ -91,6 +91,9 @@ def main():
         else:
             infos[name] = [name, *info, []]
             docs[name] = additions["docs"][name]
+    for name, change in additions["changes"].items():
+        infos[name][1] = change["arity"]
+        docs[name]["arguments"] += change["arguments"]
 
     wanted = [line.split() for line in (HERE / "implemented.txt").read_text().splitlines() if line and line[0] != "#"]
     wanted.sort()

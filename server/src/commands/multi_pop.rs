@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::command::arguments::{at_least, is};
+use crate::command::arguments::{Options, at_least};
 use crate::command::errors::CommandError;
 use crate::commands::context::CommandResult;
 use crate::resp::Arguments;
@@ -22,20 +22,24 @@ impl<End> MultiPop<End> {
     ///
     /// # Errors
     /// Redis's, in Redis's order.
-    pub fn parse(arguments: Arguments<'_>, end_of: impl Fn(&[u8]) -> CommandResult<End>) -> CommandResult<Self> {
+    pub fn parse(
+        arguments: Arguments<'_>,
+        end_of: impl Fn(&[u8]) -> CommandResult<End>,
+    ) -> CommandResult<Self> {
         let number = at_least(arguments[1], 1, "ERR numkeys should be greater than 0")?;
         let end_index = usize::try_from(number).unwrap_or(usize::MAX).saturating_add(2);
         if end_index >= arguments.len() {
             return Err(CommandError::Syntax);
         }
         let end = end_of(arguments[end_index])?;
-        let count = match arguments.len() - end_index {
-            1 => 1,
-            3 if is(arguments[end_index + 1], "COUNT") => {
-                at_least(arguments[end_index + 2], 1, "ERR count should be greater than 0")?
+        let mut count = None;
+        let mut options = Options::after(arguments, end_index + 1);
+        while options.next_word().is_some() {
+            if count.is_some() || !options.is("COUNT") {
+                return Err(options.refuse());
             }
-            _ => return Err(CommandError::Syntax),
-        };
-        Ok(Self { keys: 2..end_index, end, count })
+            count = Some(at_least(options.value()?, 1, "ERR count should be greater than 0")?);
+        }
+        Ok(Self { keys: 2..end_index, end, count: count.unwrap_or(1) })
     }
 }

@@ -1,7 +1,7 @@
 //! Choosing members at random: SPOP, SRANDMEMBER, ZRANDMEMBER and their like.
 
 use fastrand::Rng;
-use hashbrown::HashSet;
+use foldhash::{HashSet, HashSetExt};
 
 use crate::command::arguments::within;
 use crate::command::errors::CommandError;
@@ -29,7 +29,10 @@ pub fn sample_size(argument: &[u8]) -> CommandResult<SampleSize> {
     if count < 0 && count.unsigned_abs() > REPEATED_MEMBERS_MAX {
         return Err(CommandError::OutOfRange);
     }
-    Ok(SampleSize { count: usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX), may_repeat: count < 0 })
+    Ok(SampleSize {
+        count: usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX),
+        may_repeat: count < 0,
+    })
 }
 
 /// `count` different indexes below `length`, each choice of that many equally likely, in no particular order.

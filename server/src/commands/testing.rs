@@ -1,20 +1,97 @@
 //! For tests: commands run on real slots over a real log, without a server, and the same commands run by a real
 //! redis-server to compare the replies.
 
+mod compare;
 mod grammar;
+mod handlers;
 mod redis;
 mod reply;
 
 use fastrand::Rng;
 use holdfast_storage::log::Log;
 use holdfast_storage::slots::{Scratch, Slots};
-use holdfast_words::SlotId;
+use holdfast_words::{Lsn, SlotId};
 
-pub use grammar::Grammar;
-pub use redis::{RedisClient, RedisServer};
+pub use compare::{compare_random, compare_script};
 pub use reply::Reply;
 
-use crate::command::errors::CommandError;
-use crate::command::table::CommandId;
+use crate::command::{CommandError, keys, resolve};
 use crate::commands::context::DataContext;
 use crate::resp::{Protocol, ReplyWriter};
+
+/// Slots, a log and a client.
+pub struct Bench {
+    slots: Slots,
+    log: Log,
+    scratch: Scratch,
+    dice: Rng,
+    protocol: Protocol,
+    /// The commands' wall-clock time.
+    pub now_ms: u64,
+    /// What a reply to the last command would have waited for.
+    pub newest_lsn: Lsn,
+}
+
+impl Bench {
+    /// Empty slots.
+    pub fn new(protocol: Protocol) -> Self {
+        Self {
+            slots: Slots::default(),
+            log: Log,
+            scratch: Scratch::default(),
+            dice: Rng::with_seed(1),
+            protocol,
+            now_ms: 1_700_000_000_000,
+            newest_lsn: Lsn::ZERO,
+        }
+    }
+
+    /// The dice roll differently from here on.
+    pub fn seed(&mut self, seed: u64) {
+        self.dice = Rng::with_seed(seed);
+    }
+
+    /// Runs a command given as words between spaces.
+    pub fn run(&mut self, command: &str) -> Reply {
+        let words: Vec<_> = command.split_whitespace().map(|word| word.as_bytes().to_vec()).collect();
+        self.call(&words)
+    }
+
+    /// Runs a command.
+    pub fn call(&mut self, words: &[Vec<u8>]) -> Reply {
+        let bytes = self.encoded(words);
+        let (reply, length) = Reply::decode(&bytes).expect("a whole reply");
+        assert_eq!(length, bytes.len(), "one command has one reply");
+        reply
+    }
+
+    /// Runs a command; the reply as a client gets it.
+    pub fn encoded(&mut self, words: &[Vec<u8>]) -> Vec<u8> {
+        let mut output = Vec::new();
+        if let Err(error) = self.execute(words, &mut output) {
+            output.clear();
+            ReplyWriter::new(&mut output, self.protocol).error(&error);
+        }
+        output
+    }
+
+    fn execute(&mut self, words: &[Vec<u8>], output: &mut Vec<u8>) -> Result<(), CommandError> {
+        let arguments: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        let (id, _) = resolve(&arguments)?;
+        let mut ids: Vec<_> =
+            keys::positions(id, &arguments).map(|place| SlotId::of_key(arguments[place])).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let data = self.slots.lock(&ids, self.now_ms, &self.log, &mut self.scratch);
+        let reply = ReplyWriter::new(output, self.protocol);
+        let mut context = DataContext { arguments: &arguments, data, reply, dice: &mut self.dice };
+        let result = handlers::handler(id)(&mut context);
+        assert!(
+            result.is_ok() || !context.data.has_changes(),
+            "{} failed after a change",
+            words[0].escape_ascii()
+        );
+        self.newest_lsn = context.data.commit().expect("the log takes it");
+        result
+    }
+}

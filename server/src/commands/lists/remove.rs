@@ -31,7 +31,11 @@ fn pop(context: &mut DataContext<'_>, end: ListEnd) -> CommandResult {
         _ => return Err(CommandError::wrong_arity(*arguments)),
     };
     let Some(list) = data.list(key)? else {
-        if count.is_some() { reply.null_array() } else { reply.null() }
+        if count.is_some() {
+            reply.null_array()
+        } else {
+            reply.null()
+        }
         return Ok(());
     };
     match count {

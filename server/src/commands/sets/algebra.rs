@@ -1,6 +1,6 @@
 //! Several sets make one: SINTER SUNION SDIFF, their STORE forms, SINTERCARD.
 
-use hashbrown::HashSet;
+use foldhash::{HashSet, HashSetExt};
 use holdfast_storage::mutation::{Bin, DeleteReason, Mutation};
 use holdfast_storage::slots::SlotSet;
 use holdfast_storage::types::Set;

@@ -1,6 +1,6 @@
 //! Single members and the whole: SADD SREM SMOVE SISMEMBER SMISMEMBER SCARD SMEMBERS.
 
-use hashbrown::HashSet;
+use foldhash::{HashSet, HashSetExt};
 use holdfast_storage::mutation::{Bin, Mutation};
 use holdfast_storage::types::Set;
 
@@ -11,7 +11,9 @@ pub fn sadd(context: &mut DataContext<'_>) -> CommandResult {
     let DataContext { arguments, data, reply, .. } = context;
     let key = arguments[1];
     let set = data.set(key)?;
-    let members = distinct(arguments[2..].iter().copied().filter(|member| !set.is_some_and(|set| set.contains(member))));
+    let members = distinct(
+        arguments[2..].iter().copied().filter(|member| !set.is_some_and(|set| set.contains(member))),
+    );
     let added = members.len();
     if added > 0 {
         data.mutate(&Mutation::SetAdd { key: key.into(), members });

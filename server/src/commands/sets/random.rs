@@ -1,6 +1,6 @@
 //! Members chosen by the dice: SPOP SRANDMEMBER. The log gets what was chosen.
 
-use hashbrown::HashSet;
+use foldhash::{HashSet, HashSetExt};
 use holdfast_storage::mutation::{Bin, DeleteReason, Mutation};
 use holdfast_storage::types::Set;
 
@@ -19,7 +19,11 @@ pub fn spop(context: &mut DataContext<'_>) -> CommandResult {
         _ => return Err(CommandError::Syntax),
     };
     let Some(set) = data.set(key)? else {
-        if count.is_some() { reply.set(0) } else { reply.null() }
+        if count.is_some() {
+            reply.set(0)
+        } else {
+            reply.null()
+        }
         return Ok(());
     };
     let Some(count) = count else {
@@ -34,8 +38,10 @@ pub fn spop(context: &mut DataContext<'_>) -> CommandResult {
         data.mutate(&Mutation::Delete { key: key.into(), reason: DeleteReason::Command });
         return Ok(());
     }
-    let members: Vec<Bin<'_>> =
-        distinct_members(set, count as usize, dice).into_iter().map(|member| member.into_owned().into()).collect();
+    let members: Vec<Bin<'_>> = distinct_members(set, count as usize, dice)
+        .into_iter()
+        .map(|member| member.into_owned().into())
+        .collect();
     reply.set(members.len());
     members.iter().for_each(|member| reply.bulk(member));
     if !members.is_empty() {
@@ -49,7 +55,10 @@ fn distinct_members<'s>(set: &'s Set, count: usize, dice: &mut fastrand::Rng) ->
     if count > set.len() / 3 {
         let mut members: Vec<Option<Bin<'s>>> = set.iter().map(Some).collect();
         let indexes = distinct_indexes(members.len(), count, dice);
-        return indexes.into_iter().map(|index| members[index].take().expect("indexes are different")).collect();
+        return indexes
+            .into_iter()
+            .map(|index| members[index].take().expect("indexes are different"))
+            .collect();
     }
     let mut chosen = HashSet::with_capacity(count);
     let mut members = Vec::with_capacity(count);

@@ -1,6 +1,6 @@
 //! Members get scores: ZADD ZINCRBY.
 
-use hashbrown::HashMap;
+use foldhash::{HashMap, HashMapExt};
 use holdfast_storage::mutation::{Bin, Mutation};
 use holdfast_storage::types::SortedSet;
 
@@ -49,7 +49,9 @@ impl Options {
     fn check(&self, pairs: usize) -> CommandResult {
         let text = if self.only_new && self.only_existing {
             "ERR XX and NX options at the same time are not compatible"
-        } else if usize::from(self.only_new) + usize::from(self.only_greater) + usize::from(self.only_less) > 1 {
+        } else if usize::from(self.only_new) + usize::from(self.only_greater) + usize::from(self.only_less)
+            > 1
+        {
             "ERR GT, LT, and/or NX options at the same time are not compatible"
         } else if self.increment && pairs > 1 {
             "ERR INCR option supports a single increment-element pair"

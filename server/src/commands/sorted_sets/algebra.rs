@@ -1,6 +1,6 @@
 //! Several sorted sets, or sets, make one: ZUNION ZINTER ZDIFF, their STORE forms, ZINTERCARD.
 
-use hashbrown::HashMap;
+use foldhash::{HashMap, HashMapExt};
 use holdfast_storage::mutation::Bin;
 use holdfast_storage::slots::SlotSet;
 use holdfast_storage::types::{Set, SortedSet, ValueRef};
@@ -76,7 +76,8 @@ fn store(context: &mut DataContext<'_>, operation: Operation) -> CommandResult {
 /// ZINTERCARD numkeys key [key …] [LIMIT limit]
 pub fn zintercard(context: &mut DataContext<'_>) -> CommandResult {
     let DataContext { arguments, data, reply, .. } = context;
-    let query = Query::parse(data, arguments, 1, Allowed { with_scores: false, weights: false, limit: true })?;
+    let query =
+        Query::parse(data, arguments, 1, Allowed { with_scores: false, weights: false, limit: true })?;
     reply.count(query.intersection().len());
     Ok(())
 }
@@ -102,8 +103,20 @@ impl Aggregate {
         match self {
             // The infinities cancel each other out.
             Self::Sum => zero_for_nan(so_far + score),
-            Self::Min => if score < so_far { score } else { so_far },
-            Self::Max => if score > so_far { score } else { so_far },
+            Self::Min => {
+                if score < so_far {
+                    score
+                } else {
+                    so_far
+                }
+            }
+            Self::Max => {
+                if score > so_far {
+                    score
+                } else {
+                    so_far
+                }
+            }
         }
     }
 }
@@ -149,7 +162,9 @@ impl<'s> Source<'s> {
         match self.subject {
             Subject::Missing => Box::new(std::iter::empty()),
             Subject::Set(set) => Box::new(set.iter().map(|member| (member, 1.0))),
-            Subject::SortedSet(set) => Box::new(set.iter_from(0).map(|(member, score)| (member.into(), score))),
+            Subject::SortedSet(set) => {
+                Box::new(set.iter_from(0).map(|(member, score)| (member.into(), score)))
+            }
         }
     }
 }
@@ -180,7 +195,9 @@ impl<'s> Query<'s> {
         let number = integer(arguments[first])?;
         if number < 1 {
             let name = String::from_utf8_lossy(arguments[0]).to_ascii_lowercase();
-            return Err(CommandError::Text(format!("ERR at least 1 input key is needed for '{name}' command").into()));
+            return Err(CommandError::Text(
+                format!("ERR at least 1 input key is needed for '{name}' command").into(),
+            ));
         }
         let rest = &arguments[first + 1..];
         let number = usize::try_from(number).unwrap_or(usize::MAX);
@@ -210,7 +227,8 @@ impl<'s> Query<'s> {
                 }
                 b"limit" if allowed.limit && !values.is_empty() => {
                     let limit = at_least(values[0], 0, "ERR LIMIT can't be negative")?;
-                    query.limit = if limit == 0 { usize::MAX } else { usize::try_from(limit).unwrap_or(usize::MAX) };
+                    query.limit =
+                        if limit == 0 { usize::MAX } else { usize::try_from(limit).unwrap_or(usize::MAX) };
                     &values[1..]
                 }
                 _ => return Err(CommandError::Syntax),

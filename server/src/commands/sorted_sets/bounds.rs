@@ -22,9 +22,9 @@ impl ScoreRange {
     /// # Errors
     /// When one is no number.
     pub fn parse(min: &[u8], max: &[u8]) -> CommandResult<Self> {
-        let (min, max) = score_end(min).zip(score_end(max)).ok_or_else(|| {
-            CommandError::Text("ERR min or max is not a float".into())
-        })?;
+        let (min, max) = score_end(min)
+            .zip(score_end(max))
+            .ok_or_else(|| CommandError::Text("ERR min or max is not a float".into()))?;
         Ok(Self {
             min: if min.exclusive { ScoreBound::After(min.score) } else { ScoreBound::Before(min.score) },
             max: if max.exclusive { ScoreBound::Before(max.score) } else { ScoreBound::After(max.score) },
@@ -64,9 +64,9 @@ impl<'a> LexRange<'a> {
     /// # Errors
     /// When one does not begin as an end has to.
     pub fn parse(min: &'a [u8], max: &'a [u8]) -> CommandResult<Self> {
-        let (min, max) = lex_end(min, true).zip(lex_end(max, false)).ok_or_else(|| {
-            CommandError::Text("ERR min or max not valid string range item".into())
-        })?;
+        let (min, max) = lex_end(min, true)
+            .zip(lex_end(max, false))
+            .ok_or_else(|| CommandError::Text("ERR min or max not valid string range item".into()))?;
         Ok(Self { min, max })
     }
 

@@ -42,7 +42,14 @@ fn pop(context: &mut DataContext<'_>, end: End) -> CommandResult {
 }
 
 /// Replies with the `count` members at the end, all of which exist, and removes them.
-fn take(data: &mut SlotSet<'_>, reply: &mut ReplyWriter<'_>, key: &[u8], end: End, count: usize, nested: bool) {
+fn take(
+    data: &mut SlotSet<'_>,
+    reply: &mut ReplyWriter<'_>,
+    key: &[u8],
+    end: End,
+    count: usize,
+    nested: bool,
+) {
     let Ok(Some(set)) = data.sorted_set(key) else { return };
     let mut show = |(member, score): (&[u8], f64)| {
         if nested {

@@ -38,7 +38,9 @@ pub fn zrandmember(context: &mut DataContext<'_>) -> CommandResult {
         }
     } else if sample.count >= set.len() {
         pairs::begin(reply, set.len(), with_scores);
-        set.iter_from(0).for_each(|(member, score)| pairs::member(reply, member, score, with_scores));
+        // Highest first, as Redis happens to do it.
+        set.iter_rev_from(set.len() - 1)
+            .for_each(|(member, score)| pairs::member(reply, member, score, with_scores));
     } else {
         pairs::begin(reply, sample.count, with_scores);
         for rank in distinct_indexes(set.len(), sample.count, dice) {

@@ -142,7 +142,8 @@ impl<'a> Query<'a> {
         let (order, reverse) = (order.unwrap_or(Order::Rank), reverse.unwrap_or(false));
         if limit != -1 && order == Order::Rank {
             return Err(CommandError::Text(
-                "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX".into(),
+                "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX"
+                    .into(),
             ));
         }
         if with_scores && order == Order::Lex {

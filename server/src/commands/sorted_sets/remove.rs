@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use hashbrown::HashSet;
+use foldhash::{HashSet, HashSetExt};
 use holdfast_storage::mutation::{Bin, DeleteReason, Mutation};
 use holdfast_storage::slots::SlotSet;
 use holdfast_storage::types::SortedSet;

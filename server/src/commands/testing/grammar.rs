@@ -45,7 +45,7 @@ impl Grammar {
                 skipping = false;
             }
         }
-        if self.dice.u8(..40) == 0 {
+        if self.dice.u8(..40) == 0 && !template.contains("RAND") && !template.contains("SPOP") {
             self.spoil(&mut words);
         }
         words
@@ -63,8 +63,18 @@ impl Grammar {
     }
 
     fn junk(&mut self) -> Vec<u8> {
-        let junk: [&[u8]; 10] =
-            [b"", b"junk", b"-1", b"0", b"9223372036854775807", b"-9223372036854775808", b"1.5", b"nan", b" 1", b"+inf"];
+        let junk: [&[u8]; 10] = [
+            b"",
+            b"junk",
+            b"-1",
+            b"0",
+            b"9223372036854775807",
+            b"-9223372036854775808",
+            b"1.5",
+            b"nan",
+            b" 1",
+            b"+inf",
+        ];
         junk[self.dice.usize(..junk.len())].to_vec()
     }
 
@@ -90,7 +100,13 @@ impl Grammar {
             "e" => self.element(),
             "i" => self.dice.i64(-6..7).to_string().into_bytes(),
             "n" => self.dice.i64(-1..6).max(self.dice.i64(-1..6)).to_string().into_bytes(),
-            "c" => if self.dice.bool() { b"0".to_vec() } else { b"100000".to_vec() },
+            "c" => {
+                if self.dice.bool() {
+                    b"0".to_vec()
+                } else {
+                    b"100000".to_vec()
+                }
+            }
             "f" => self.score().into_bytes(),
             "b" => {
                 let score = self.score();
@@ -127,7 +143,7 @@ impl Grammar {
             0 => Vec::new(),
             1 => vec![b'x'; self.dice.usize(60..300)],
             2 => vec![0, 255, b'\r', b'\n', self.dice.u8(..4)],
-            3..15 => self.dice.i32(-3..40).to_string().into_bytes(),
+            3..=15 => self.dice.i32(-3..40).to_string().into_bytes(),
             16 => self.dice.i64(..).to_string().into_bytes(),
             _ => format!("m{}", self.dice.u8(..12)).into_bytes(),
         }

@@ -38,7 +38,10 @@ impl RedisServer {
             std::thread::sleep(Duration::from_millis(10));
             UnixStream::connect(&socket).ok()
         });
-        let mut client = RedisClient { stream: stream.expect("redis-server listens within five seconds"), unread: Vec::new() };
+        let mut client = RedisClient {
+            stream: stream.expect("redis-server listens within five seconds"),
+            unread: Vec::new(),
+        };
         if protocol == Protocol::Resp3 {
             client.call(&[b"HELLO".to_vec(), b"3".to_vec()]);
         }

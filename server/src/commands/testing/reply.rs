@@ -27,7 +27,9 @@ impl Reply {
     /// The elements of an aggregate.
     pub fn elements(&mut self) -> Option<&mut Vec<Reply>> {
         match self {
-            Self::Array(elements) | Self::Set(elements) | Self::Map(elements) | Self::Push(elements) => Some(elements),
+            Self::Array(elements) | Self::Set(elements) | Self::Map(elements) | Self::Push(elements) => {
+                Some(elements)
+            }
             _ => None,
         }
     }

@@ -1,0 +1,20 @@
+//! The commands, by what they are about; each is a function from its context to a reply.
+
+/// What a command is given.
+pub mod context;
+/// Positions counted from either end.
+pub mod positions;
+/// Choosing members at random.
+pub mod sampling;
+/// What the scans share.
+pub mod scan;
+/// The arguments of LMPOP and ZMPOP.
+pub mod multi_pop;
+/// Lists.
+pub mod lists;
+/// Sets.
+pub mod sets;
+/// Sorted sets.
+pub mod sorted_sets;
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,99 @@
+//! The same commands on a [`Bench`] and on a real redis-server, in both protocols; the first difference ends the test.
+
+use super::grammar::Grammar;
+use super::redis::{RedisClient, RedisServer};
+use super::{Bench, Reply};
+use crate::resp::Protocol;
+
+/// Compares a script, one command per line.
+pub fn compare_script(script: &str) {
+    let commands: Vec<Vec<Vec<u8>>> = script
+        .lines()
+        .map(|line| {
+            line.split_whitespace().map(|word| word.replace("''", "").into_bytes()).collect::<Vec<_>>()
+        })
+        .filter(|words| !words.is_empty())
+        .collect();
+    in_both_protocols(|pair| commands.iter().for_each(|command| pair.compare(command)));
+}
+
+/// Compares `count` random commands after the templates (see [`Grammar`]), the dumps of all keys in between.
+pub fn compare_random(templates: &'static [&'static str], dumps: &[&str], seed: u64, count: usize) {
+    in_both_protocols(|pair| {
+        let mut grammar = Grammar::new(templates, seed);
+        for number in 0..count {
+            pair.compare(&grammar.command());
+            if number % 100 == 99 {
+                for dump in dumps {
+                    pair.compare(
+                        &dump.split_whitespace().map(|word| word.as_bytes().to_vec()).collect::<Vec<_>>(),
+                    );
+                }
+            }
+        }
+    });
+}
+
+fn in_both_protocols(work: impl Fn(&mut Pair)) {
+    let Some(server) = RedisServer::start() else { return };
+    for protocol in [Protocol::Resp2, Protocol::Resp3] {
+        let mut pair =
+            Pair { bench: Bench::new(protocol), redis: server.connect(protocol), history: Vec::new() };
+        work(&mut pair);
+    }
+}
+
+struct Pair {
+    bench: Bench,
+    redis: RedisClient,
+    /// The last commands, for the message.
+    history: Vec<String>,
+}
+
+impl Pair {
+    fn compare(&mut self, words: &[Vec<u8>]) {
+        const SHOWN: usize = 30;
+        let line = words.iter().map(|word| format!("\"{}\" ", word.escape_ascii())).collect();
+        self.history.push(line);
+        let ours = normalized(words, self.bench.call(words));
+        let theirs = normalized(words, self.redis.call(words));
+        if ours != theirs {
+            let recent = &self.history[self.history.len().saturating_sub(SHOWN)..];
+            panic!("after\n{}\nholdfast says {ours:?}\nredis says    {theirs:?}", recent.join("\n"));
+        }
+    }
+}
+
+/// Puts in order what Redis gives no order.
+fn normalized(words: &[Vec<u8>], mut reply: Reply) -> Reply {
+    match words[0].to_ascii_lowercase().as_slice() {
+        b"smembers" | b"sinter" | b"sunion" | b"sdiff" | b"spop" | b"srandmember" | b"keys" | b"hkeys"
+        | b"hvals" => {
+            if let Some(elements) = reply.elements() {
+                elements.sort();
+            }
+        }
+        b"hgetall" => sort_pairs(&mut reply),
+        b"sscan" => {
+            if let Some([_, page]) = reply.elements().map(Vec::as_mut_slice) {
+                page.elements().expect("a page is an array").sort();
+            }
+        }
+        b"zscan" | b"hscan" => {
+            if let Some([_, page]) = reply.elements().map(Vec::as_mut_slice) {
+                sort_pairs(page);
+            }
+        }
+        _ => {}
+    }
+    reply
+}
+
+/// Sorts a flat sequence of pairs.
+fn sort_pairs(reply: &mut Reply) {
+    if let Some(elements) = reply.elements() {
+        let mut pairs: Vec<_> = elements.chunks(2).map(<[Reply]>::to_vec).collect();
+        pairs.sort();
+        *elements = pairs.concat();
+    }
+}
