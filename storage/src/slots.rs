@@ -107,7 +107,9 @@ fn touch(watchers: &Watchers, mutation: &Mutation<'_>) {
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     /// A record of the slot is missing.
-    #[error("slot {slot}: record with sequence {found} at LSN {lsn} follows sequence {known}; records are missing between them")]
+    #[error(
+        "slot {slot}: record with sequence {found} at LSN {lsn} follows sequence {known}; records are missing between them"
+    )]
     Gap {
         /// The slot.
         slot: SlotId,
@@ -213,7 +215,12 @@ impl Slots {
                 return Ok(false);
             }
             if sequence != slot.sequence.next() {
-                return Err(ReplayError::Gap { slot: id, known: slot.sequence, found: sequence, lsn: record.lsn });
+                return Err(ReplayError::Gap {
+                    slot: id,
+                    known: slot.sequence,
+                    found: sequence,
+                    lsn: record.lsn,
+                });
             }
             let mut failed = None;
             decode_body(record.body, |mutation| {
@@ -239,8 +246,17 @@ impl Slots {
     }
 
     /// Locks the slots, which must be ascending and without doubles, for one command at wall-clock time `now_ms`.
-    pub fn lock<'a>(&'a self, ids: &[SlotId], now_ms: u64, log: &'a Log, scratch: &'a mut Scratch) -> SlotSet<'a> {
-        debug_assert!(ids.is_sorted_by(|a, b| a < b), "slots are locked in order, or two commands could block each other");
+    pub fn lock<'a>(
+        &'a self,
+        ids: &[SlotId],
+        now_ms: u64,
+        log: &'a Log,
+        scratch: &'a mut Scratch,
+    ) -> SlotSet<'a> {
+        debug_assert!(
+            ids.is_sorted_by(|a, b| a < b),
+            "slots are locked in order, or two commands could block each other"
+        );
         let Scratch { first, more, record } = scratch;
         while more.len() + 1 < ids.len() {
             more.push(BodyBuilder::default());
@@ -300,7 +316,11 @@ impl SlotSet<'_> {
 
     fn position_of_key(&self, key: &[u8]) -> usize {
         if self.held.len() == 1 {
-            debug_assert_eq!(self.held[0].id, SlotId::of_key(key), "a command touches only the keys it declares");
+            debug_assert_eq!(
+                self.held[0].id,
+                SlotId::of_key(key),
+                "a command touches only the keys it declares"
+            );
             return 0;
         }
         self.position(SlotId::of_key(key)).expect("a command touches only the keys it declares")

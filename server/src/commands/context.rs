@@ -89,7 +89,10 @@ impl TypedValues for SlotSet<'_> {
     }
 }
 
-fn typed<'v, T>(value: Option<ValueRef<'v>>, pick: impl FnOnce(ValueRef<'v>) -> Option<T>) -> CommandResult<Option<T>> {
+fn typed<'v, T>(
+    value: Option<ValueRef<'v>>,
+    pick: impl FnOnce(ValueRef<'v>) -> Option<T>,
+) -> CommandResult<Option<T>> {
     match value {
         None => Ok(None),
         Some(value) => pick(value).map(Some).ok_or(CommandError::WrongType),

@@ -7,10 +7,13 @@ mod handlers;
 mod redis;
 mod reply;
 
+use std::sync::Arc;
+
 use fastrand::Rng;
-use holdfast_storage::log::Log;
+use holdfast_storage::log::{FsyncPolicy, Log, LogConfig, RecordView, VisitError};
 use holdfast_storage::slots::{Scratch, Slots};
-use holdfast_words::{Lsn, SlotId};
+use holdfast_words::{Lsn, ShardId, SlotId};
+use tempfile::TempDir;
 
 pub use compare::{compare_random, compare_script};
 pub use reply::Reply;
@@ -22,33 +25,57 @@ use crate::resp::{Protocol, ReplyWriter};
 /// Slots, a log and a client.
 pub struct Bench {
     slots: Slots,
-    log: Log,
+    log: Arc<Log>,
+    directory: TempDir,
     scratch: Scratch,
     dice: Rng,
     protocol: Protocol,
     /// The commands' wall-clock time.
     pub now_ms: u64,
-    /// What a reply to the last command would have waited for.
-    pub newest_lsn: Lsn,
 }
 
 impl Bench {
-    /// Empty slots.
+    /// Empty slots and an empty log.
     pub fn new(protocol: Protocol) -> Self {
+        Self::open(protocol, tempfile::tempdir().expect("a directory for the log"))
+    }
+
+    fn open(protocol: Protocol, directory: TempDir) -> Self {
+        let slots = Slots::default();
+        let config = LogConfig { segment_size: 1 << 20, fsync: FsyncPolicy::No, ..LogConfig::default() };
+        let mut replay = |record: &RecordView<'_>| -> Result<(), VisitError> {
+            assert!(slots.apply_record(record).expect("the record fits the state"));
+            Ok(())
+        };
+        let owner = ShardId([1; 20]);
+        let (log, _) =
+            Log::open(directory.path(), owner, &config, Lsn::ZERO, Lsn::ZERO, &mut replay).expect("a log");
         Self {
-            slots: Slots::default(),
-            log: Log,
+            slots,
+            log,
+            directory,
             scratch: Scratch::default(),
             dice: Rng::with_seed(1),
             protocol,
             now_ms: 1_700_000_000_000,
-            newest_lsn: Lsn::ZERO,
         }
+    }
+
+    /// What is left after a restart: what the log says.
+    pub fn restarted(self) -> Self {
+        let Self { protocol, log, directory, .. } = self;
+        drop(log);
+        Self::open(protocol, directory)
     }
 
     /// The dice roll differently from here on.
     pub fn seed(&mut self, seed: u64) {
         self.dice = Rng::with_seed(seed);
+    }
+
+    /// Where the log ends: it moves when a command has logged something.
+    pub fn log_end(&self) -> Lsn {
+        self.log.end().lsn
     }
 
     /// Runs a command given as words between spaces.
@@ -91,7 +118,8 @@ impl Bench {
             "{} failed after a change",
             words[0].escape_ascii()
         );
-        self.newest_lsn = context.data.commit().expect("the log takes it");
+        let lsn = context.data.commit().expect("the log takes it");
+        self.log.write_up_to(lsn).expect("the log is written");
         result
     }
 }

@@ -4,6 +4,7 @@ use foldhash::{HashMap, HashMapExt};
 use holdfast_storage::mutation::{Bin, Mutation};
 use holdfast_storage::types::SortedSet;
 
+use super::range::stored;
 use crate::command::arguments::float;
 use crate::command::errors::CommandError;
 use crate::commands::context::{CommandResult, DataContext, TypedValues};
@@ -130,7 +131,7 @@ fn decide<'a>(
             && current != Some(score)
         {
             outcome.added += usize::from(current.is_none());
-            outcome.entries.push((score, member.into()));
+            outcome.entries.push((stored(score), member.into()));
             if pairs.len() > 2 {
                 given.insert(member, score);
             }

@@ -59,8 +59,14 @@ pub fn zrangestore(context: &mut DataContext<'_>) -> CommandResult {
     Ok(())
 }
 
+/// The score as it is kept: a zero loses its sign, as in Redis's small sorted sets (not in its large ones).
+pub fn stored(score: f64) -> f64 {
+    score + 0.0
+}
+
 /// `key` holds a sorted set of these entries, or nothing when there are none, whatever it held before.
-pub fn replace(data: &mut SlotSet<'_>, key: &[u8], entries: Vec<(f64, Bin<'_>)>) {
+pub fn replace(data: &mut SlotSet<'_>, key: &[u8], mut entries: Vec<(f64, Bin<'_>)>) {
+    entries.iter_mut().for_each(|(score, _)| *score = stored(*score));
     if data.get(key).is_some() {
         data.mutate(&Mutation::Delete { key: key.into(), reason: DeleteReason::Command });
     }

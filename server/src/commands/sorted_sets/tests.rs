@@ -14,20 +14,15 @@ const TEMPLATES: &[&str] = &[
     "ZMSCORE z e+",
     "ZCARD z",
     "ZCOUNT z b b",
-    "ZLEXCOUNT z x x",
     "ZRANK z e",
     "ZREVRANK z e",
     "ZRANGE z i i [REV] [WITHSCORES]",
     "ZRANGE z b b BYSCORE [REV] [LIMIT i i] [WITHSCORES]",
-    "ZRANGE z x x BYLEX [REV] [LIMIT i i]",
     "ZRANGEBYSCORE z b b [WITHSCORES] [LIMIT i i]",
     "ZREVRANGEBYSCORE z b b [WITHSCORES] [LIMIT i i]",
-    "ZRANGEBYLEX z x x [LIMIT i i]",
-    "ZREVRANGEBYLEX z x x [LIMIT i i]",
     "ZREVRANGE z i i [WITHSCORES]",
     "ZRANGESTORE z z i i [REV]",
     "ZRANGESTORE z z b b BYSCORE [REV] [LIMIT n n]",
-    "ZRANGESTORE z z x x BYLEX [REV] [LIMIT n n]",
     "ZREMRANGEBYRANK z i i",
     "ZREMRANGEBYSCORE z b b",
     "ZUNION #z [WEIGHTS f*] [AGGREGATE SUM|MIN|MAX] [WITHSCORES]",
@@ -57,7 +52,7 @@ const DUMPS: &[&str] = &[
 
 #[test]
 fn random_sorted_set_commands_are_answered_as_redis_answers_them() {
-    for seed in 0..6 {
+    for seed in 0..4 {
         compare_random(TEMPLATES, DUMPS, seed, 4000);
     }
 }
@@ -71,6 +66,7 @@ fn random_ranges_of_members_are_answered_as_redis_answers_them() {
         "ZRANGE z x x BYLEX [REV] [LIMIT i i]",
         "ZRANGEBYLEX z x x [LIMIT i i]",
         "ZREVRANGEBYLEX z x x [LIMIT i i]",
+        "ZRANGESTORE z z x x BYLEX [REV] [LIMIT n n]",
         "ZREMRANGEBYLEX z x x",
     ];
     compare_random(TEMPLATES, DUMPS, 1, 4000);
@@ -315,7 +311,7 @@ fn random_members_are_different_and_carry_their_scores() {
 fn a_command_that_changes_nothing_logs_nothing() {
     let mut bench = Bench::new(Protocol::Resp2);
     bench.run("ZADD z 1 a 2 b");
-    let lsn = bench.newest_lsn;
+    let end = bench.log_end();
     for command in [
         "ZADD z 1 a",
         "ZADD z NX 5 a",
@@ -329,8 +325,18 @@ fn a_command_that_changes_nothing_logs_nothing() {
         "ZINTERSTORE d 2 z missing",
     ] {
         bench.run(command);
-        assert_eq!(bench.newest_lsn, lsn, "{command}");
+        assert_eq!(bench.log_end(), end, "{command}");
     }
     bench.run("ZPOPMIN z");
-    assert!(bench.newest_lsn > lsn);
+    assert!(bench.log_end() > end);
+}
+
+#[test]
+fn a_zero_is_kept_without_a_sign() {
+    let mut bench = Bench::new(Protocol::Resp2);
+    bench.run("ZADD z -0 a -1 b");
+    bench.run("ZUNIONSTORE d 1 z WEIGHTS 0");
+    for (key, member) in [("z", "a"), ("d", "b")] {
+        assert_eq!(bench.run(&format!("ZSCORE {key} {member}")), Reply::Bulk("0".to_owned()));
+    }
 }
