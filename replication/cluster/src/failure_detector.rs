@@ -46,7 +46,9 @@ impl Watch<'_> {
     /// `node` answered a ping: no suspicion is left. Whether it had been suspected.
     pub fn on_pong(&self, table: &mut NodeTable, node: NodeId) -> bool {
         let Some(peer) = table.get_mut(node) else { return false };
-        peer.ping_sent_ms = None;
+        if let Some(sent) = peer.ping_sent_ms.take() {
+            peer.answered_ms = Some(sent);
+        }
         peer.pong_ms = Some(self.now_ms);
         peer.suspected_ms.take().is_some()
     }
@@ -157,20 +159,21 @@ impl Watch<'_> {
         }
     }
 
-    /// Whether a majority of the voters, this node included if it is one, was heard within the node timeout.
+    /// Whether a majority of the voters, this node included if it is one, answered pings sent within the node timeout.
+    /// To be heard counts, not only to hear: a node whose words get lost is deposed without noticing.
     pub fn hears_majority(&self, table: &NodeTable) -> bool {
-        let heard = self.voters_heard(table).count();
+        let heard = self.voters_answering(table).count();
         let mine = usize::from(self.registry.voters.contains(&self.me));
         !self.registry.voters.is_empty() && heard + mine >= self.registry.majority()
     }
 
-    /// The other voters heard within the node timeout.
-    pub fn voters_heard<'t>(&'t self, table: &'t NodeTable) -> impl Iterator<Item = &'t Peer> {
+    /// The other voters that answered pings sent within the node timeout.
+    pub fn voters_answering<'t>(&'t self, table: &'t NodeTable) -> impl Iterator<Item = &'t Peer> {
         self.registry
             .voters
             .iter()
             .filter_map(|voter| table.get(*voter))
-            .filter(|peer| peer.heard_within(self.now_ms, self.timeout_ms))
+            .filter(|peer| peer.answered_within(self.now_ms, self.timeout_ms))
     }
 }
 

@@ -182,11 +182,17 @@ fn a_majority_is_heard_within_the_timeout_or_not_at_all() {
     let registry = cluster(3, 1);
     let mut t = table(&registry, 1);
     let hears = |t: &NodeTable, now_ms| watch(&registry, 1, now_ms).hears_majority(t);
+    let answer = |t: &mut NodeTable, n, sent_ms, now_ms| {
+        t.on_ping_sent(node_id(n), sent_ms);
+        watch(&registry, 1, now_ms).on_pong(t, node_id(n));
+    };
     assert!(!hears(&t, 100));
-    hear(&mut t, 2, 5000);
-    hear(&mut t, 6, 5000); // No voter.
-    assert!(!hears(&t, 5000));
-    hear(&mut t, 3, 5400);
+    answer(&mut t, 2, 5000, 5100);
+    answer(&mut t, 6, 5000, 5100); // No voter.
+    hear(&mut t, 4, 5100); // It speaks, but does it hear?
+    watch(&registry, 1, 5100).on_pong(&mut t, node_id(5)); // It was not asked.
+    assert!(!hears(&t, 5100));
+    answer(&mut t, 3, 5400, 5800);
     assert!(hears(&t, 6000));
-    assert!(!hears(&t, 6001));
+    assert!(!hears(&t, 6001), "counted from when it was asked");
 }

@@ -68,9 +68,9 @@ fn ping_is_due(watch: &Watch<'_>, id: NodeId, peer: &Peer, nodes: usize) -> bool
     if peer.ping_sent_ms.is_some() {
         return ago(peer.ping_repeated_ms) >= (watch.timeout_ms / 4).clamp(1, REPEAT_PING_MS_MAX);
     }
-    let Some(heard_ms) = peer.heard_ms else { return true };
-    if watch.registry.voters.contains(&id) && ago(heard_ms) >= watch.timeout_ms / 4 {
-        return true; // Whether a majority of voters is there is judged by what was heard directly.
+    let Some(answered_ms) = peer.answered_ms else { return true };
+    if watch.registry.voters.contains(&id) && ago(answered_ms) >= watch.timeout_ms / 4 {
+        return true; // Whether a majority of voters is there is judged by answers, not by hearsay.
     }
     let longest_ms = watch.timeout_ms / 2;
     let interval_ms = if watch.registry.voters.contains(&watch.me) {

@@ -18,6 +18,7 @@ fn answered(registry: &Registry, me: u8, at_ms: u64) -> NodeTable {
     let mut table = NodeTable::default();
     table.follow(registry, node_id(me), 0);
     for id in table.ids().to_vec() {
+        table.on_ping_sent(id, at_ms);
         table.on_heard(&Header { sender: id, ..Header::default() }, at_ms);
         watch(registry, me, at_ms).on_pong(&mut table, id);
     }

@@ -139,7 +139,7 @@ impl Joining {
         true
     }
 
-    /// The meeting with this token was refused: takes it out.
+    /// The meeting with this token has had its answer: takes it out.
     pub fn take(&mut self, token: u64) -> Option<Target> {
         let told = |m: &Meeting| m.token == token && m.told_ms.is_some();
         let index = self.meetings.iter().position(told)?;

@@ -24,8 +24,10 @@ impl Lease {
             self.caught_up = false;
             return Some(Down::Minority);
         }
-        let newest =
-            watch.voters_heard(table).filter_map(|peer| Some(peer.header.as_ref()?.registry_version)).max();
+        let newest = watch
+            .voters_answering(table)
+            .filter_map(|peer| Some(peer.header.as_ref()?.registry_version))
+            .max();
         self.caught_up |= newest.is_none_or(|version| registry.version >= version);
         if !self.caught_up {
             return Some(Down::CatchingUp);

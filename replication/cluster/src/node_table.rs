@@ -21,6 +21,8 @@ pub struct Peer {
     pub ping_repeated_ms: u64,
     /// When the driver was last told to dial it anew.
     pub reconnect_ms: u64,
+    /// When the last ping that it answered was sent: at that time or later it heard this node and lived.
+    pub answered_ms: Option<u64>,
     /// When it last answered a ping.
     pub pong_ms: Option<u64>,
     /// When anything at all last came from it.
@@ -46,6 +48,7 @@ impl Peer {
             ping_sent_ms: None,
             ping_repeated_ms: 0,
             reconnect_ms: 0,
+            answered_ms: None,
             pong_ms: None,
             heard_ms: None,
             vouched_ms: 0,
@@ -64,6 +67,11 @@ impl Peer {
             (None, Some(_)) => Health::Suspected,
             (None, None) => Health::Fine,
         }
+    }
+
+    /// Whether it answered a ping sent within the last `within_ms`.
+    pub fn answered_within(&self, now_ms: u64, within_ms: u64) -> bool {
+        self.answered_ms.is_some_and(|sent| now_ms.saturating_sub(sent) <= within_ms)
     }
 
     /// Whether anything came from it within the last `within_ms`.

@@ -117,11 +117,11 @@ impl Election<'_> {
         }
     }
 
-    /// A member's position after the fence, of this shard's log, with the whole data behind it.
+    /// A member's position after the fence, of this shard's log, with the whole data behind it. It was told after the
+    /// election began, so that a suspicion or FAIL from before says nothing any more.
     fn answer(&self, standing: &Standing) -> Option<Positions> {
         standing.positions.filter(|positions| {
             standing.heard
-                && standing.health != Health::Suspected
                 && positions.shard == self.shard
                 && positions.fence >= self.epoch
                 && positions.whole

@@ -102,12 +102,18 @@ fn only_positions_told_after_the_fence_of_this_shard_and_of_a_whole_copy_count()
         with(fresh, |p| p.shard = shard_id(9)),
         with(fresh, |p| p.whole = false),
         Standing { heard: false, ..fresh },
-        Standing { health: Health::Suspected, ..fresh },
     ];
     for standing in unfit {
         assert_eq!(winner(&[&others[..], &[standing]].concat()), Some(node_id(2)), "{standing:?}");
     }
-    assert_eq!(winner(&[&others[..], &[fresh]].concat()), Some(node_id(3)));
+    for health in [Health::Fine, Health::Suspected, Health::Failed] {
+        let answers = Standing { health, ..fresh };
+        assert_eq!(
+            winner(&[&others[..], &[answers]].concat()),
+            Some(node_id(3)),
+            "it lives: it has answered"
+        );
+    }
 }
 
 #[test]

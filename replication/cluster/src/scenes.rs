@@ -214,6 +214,30 @@ fn the_minority_promotes_nobody_and_serves_nothing() {
 }
 
 #[test]
+fn a_master_that_hears_but_is_not_heard_stops() {
+    let mut w = three_and_three(6);
+    (2..=6).for_each(|n| w.cut_one_way(1, n, true));
+    let both = |w: &World| w.serving(slot_of_master_1()).len() > 1;
+    assert!(w.run_until(4 * TIMEOUT_MS, both).is_none());
+    assert_eq!(w.serving(slot_of_master_1()), [4]);
+    assert_eq!(w.view(1).routes.down, Some(Down::Minority));
+}
+
+#[test]
+fn a_meeting_by_another_name_for_the_address_ends_well() {
+    let mut w = World::lone(3, 1, |_| "a");
+    w.run(500);
+    let by_name = |n| Input::Meet(Target { ip: "localhost".to_string(), ..target(n) });
+    w.command(2, by_name(1));
+    w.run(1000);
+    w.command(1, by_name(3));
+    w.command(1, by_name(2));
+    w.run(8000);
+    assert!((1..=3).all(|n| w.view(n).nodes.len() == 3));
+    assert!(w.first(|e| matches!(e, Event::MeetFailed { .. })).is_none());
+}
+
+#[test]
 fn an_old_master_behind_a_cut_stops_and_comes_back_as_a_replica() {
     let mut w = three_and_three(6);
     w.partition(&[1], &[2, 3, 4, 5, 6], true);

@@ -1,13 +1,11 @@
 //! What the core does about its own shard: tells where its log stands, begins and carries out failovers by command.
 
-use alloc::vec::Vec;
-
 use crate::change::{Change, Refusal};
 use crate::cluster::{Cluster, watch};
 use crate::events::Event;
 use crate::handover::{GivingStep, TakingStep, may_fail_over};
 use crate::interface::{Destination, Failover, Outputs};
-use crate::message::{Body, Positions};
+use crate::message::Positions;
 use crate::shard_register::Pending;
 use crate::view::Health;
 
@@ -25,7 +23,7 @@ impl Cluster {
             // Whoever leads the metadata group now or next needs to know at once.
             let leader = self.leader.filter(|leader| *leader != self.me && !registry.voters.contains(leader));
             for node in registry.others_voting(self.me).chain(leader) {
-                self.send(now_ms, Destination::Node(node), Body::Pong(Vec::new()), out);
+                self.send_ping(now_ms, node, out);
             }
         }
         self.do_duties(now_ms, out);

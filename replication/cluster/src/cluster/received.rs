@@ -28,9 +28,9 @@ impl Cluster {
         match body {
             Body::Meet(card) => return self.on_meet(now_ms, card, from_ip, out),
             Body::Welcome { token, seeds } => {
-                if header.cluster != self.registry.cluster
-                    && self.joining.on_welcome(header.cluster, token, self.may_join())
-                {
+                if header.cluster == self.registry.cluster {
+                    self.joining.take(token); // We are one cluster already.
+                } else if self.joining.on_welcome(header.cluster, token, self.may_join()) {
                     out.events.push(Event::Join { cluster: header.cluster, seeds });
                 }
                 return;
@@ -118,12 +118,14 @@ impl Cluster {
         match self.joining.on_meet(&self.registry, self.me, self.may_join(), &card) {
             Verdict::Welcome => self.welcome(now_ms, sender, card.token, out),
             Verdict::Admit => {
+                self.joining.take(card.token);
                 self.welcoming.insert(card.node.id, (sender, card.token));
                 let add = Change::AddNode { node: card.node, epoch: card.epoch, claims: card.claims };
                 self.propose(now_ms, add, out);
             }
             Verdict::AskBack => {
-                self.joining.meet(sender, self.dice.roll());
+                // Under the sender's own token, which ends its meeting when ours arrives there.
+                self.joining.meet(sender, card.token);
                 self.send_meets(now_ms, out);
             }
             Verdict::Refuse => {
