@@ -1,0 +1,29 @@
+//! The data types: what a key can hold, in memory. Small collections are one packed run of bytes, large ones tables and trees
+//! that grow without a pause. Which form is used shows in OBJECT ENCODING and nowhere else. Modules in layer order.
+
+/// When a collection outgrows its small form.
+pub mod limits;
+/// Strings back to back in one run of bytes.
+pub mod packed;
+/// A hash table that grows without a pause and whose scans survive growth.
+pub mod table;
+/// An ordered sequence with ranks.
+pub mod rank_list;
+/// Field → value.
+pub mod hash;
+/// A sequence with two ends.
+pub mod list;
+/// Members without order.
+pub mod set;
+/// Members by score.
+pub mod sorted_set;
+/// What one key holds.
+pub mod value;
+/// FORMAT: one value as bytes.
+pub mod value_format;
+
+pub use hash::Hash;
+pub use list::List;
+pub use set::Set;
+pub use sorted_set::{LexBound, ScoreBound, SortedSet};
+pub use value::{StringRef, Value, ValueRef};
