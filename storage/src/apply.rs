@@ -61,7 +61,9 @@ pub fn apply(keys: &mut Keyspace, mutation: &Mutation<'_>) -> Result<Applied, Ap
         Mutation::ExpireAt { key, at_ms } => {
             Ok(if keys.set_expiry(key, *at_ms) { Applied::ONE } else { Applied::NOTHING })
         }
-        Mutation::Persist { key } => Ok(if keys.set_expiry(key, 0) { Applied::ONE } else { Applied::NOTHING }),
+        Mutation::Persist { key } => {
+            Ok(if keys.set_expiry(key, 0) { Applied::ONE } else { Applied::NOTHING })
+        }
         Mutation::Rename { from, to } => {
             let (value, expires_at_ms) = keys.remove(from).ok_or(ApplyError::Missing("Rename"))?;
             keys.remove(to);
@@ -200,7 +202,9 @@ fn apply_to_list(keys: &mut Keyspace, mutation: &Mutation<'_>) -> Result<Applied
         Mutation::ListRemove { indexes, .. } => {
             indexes.is_sorted_by(|a, b| a < b) && indexes.last().is_none_or(|&last| last < length)
         }
-        Mutation::ListTrim { start, length: kept, .. } => start.checked_add(*kept).is_some_and(|end| end <= length),
+        Mutation::ListTrim { start, length: kept, .. } => {
+            start.checked_add(*kept).is_some_and(|end| end <= length)
+        }
         _ => true,
     };
     if !fits {
@@ -279,7 +283,11 @@ fn set_remove(keys: &mut Keyspace, key: &[u8], members: &[Bin<'_>]) -> Result<Ap
     ))
 }
 
-fn sorted_set_add(keys: &mut Keyspace, key: &[u8], entries: &[(f64, Bin<'_>)]) -> Result<Applied, ApplyError> {
+fn sorted_set_add(
+    keys: &mut Keyspace,
+    key: &[u8],
+    entries: &[(f64, Bin<'_>)],
+) -> Result<Applied, ApplyError> {
     check_type!(keys, key, SortedSet, "SortedSetAdd");
     Ok(keys.change(
         key,
@@ -329,14 +337,17 @@ mod tests {
         let mut keys = Keyspace::default();
         apply(&mut keys, &Mutation::SetAdd { key: bin("k"), members: vec![bin("a")] }).unwrap();
         assert_eq!(keys.len(), 1);
-        let removed = apply(&mut keys, &Mutation::SetRemove { key: bin("k"), members: vec![bin("a"), bin("b")] }).unwrap();
+        let removed =
+            apply(&mut keys, &Mutation::SetRemove { key: bin("k"), members: vec![bin("a"), bin("b")] })
+                .unwrap();
         assert_eq!((removed.changed, keys.len(), keys.memory_bytes()), (1, 0, 0));
     }
 
     #[test]
     fn what_does_not_fit_is_an_error_and_changes_nothing() {
         let mut keys = Keyspace::default();
-        apply(&mut keys, &Mutation::ListPush { key: bin("l"), end: ListEnd::Left, values: vec![bin("x")] }).unwrap();
+        apply(&mut keys, &Mutation::ListPush { key: bin("l"), end: ListEnd::Left, values: vec![bin("x")] })
+            .unwrap();
         let digest = keys.digest();
         for wrong in [
             Mutation::HashSet { key: bin("l"), pairs: vec![(bin("f"), bin("v"))] },
@@ -357,7 +368,9 @@ mod tests {
         let mut keys = Keyspace::default();
         let set = |expiry| Mutation::SetString { key: bin("k"), value: bin("v"), expiry };
         apply(&mut keys, &set(Expiry::At(1000))).unwrap();
-        assert!(keys.get(b"k", 999).is_some() && keys.get(b"k", 1000).is_none() && keys.is_expired(b"k", 1000));
+        assert!(
+            keys.get(b"k", 999).is_some() && keys.get(b"k", 1000).is_none() && keys.is_expired(b"k", 1000)
+        );
         apply(&mut keys, &set(Expiry::Keep)).unwrap();
         assert_eq!((keys.expiry_ms(b"k"), keys.volatile_len()), (Some(1000), 1));
         let mut due = Vec::new();
@@ -375,7 +388,8 @@ mod tests {
     #[test]
     fn rename_and_copy_take_value_and_expiry_along() {
         let mut keys = Keyspace::default();
-        apply(&mut keys, &Mutation::SetString { key: bin("a"), value: bin("7"), expiry: Expiry::At(5000) }).unwrap();
+        apply(&mut keys, &Mutation::SetString { key: bin("a"), value: bin("7"), expiry: Expiry::At(5000) })
+            .unwrap();
         apply(&mut keys, &Mutation::Copy { from: bin("a"), to: bin("b") }).unwrap();
         apply(&mut keys, &Mutation::Rename { from: bin("a"), to: bin("c") }).unwrap();
         assert_eq!((keys.expiry_ms(b"b"), keys.expiry_ms(b"c"), keys.len()), (Some(5000), Some(5000), 2));

@@ -25,7 +25,7 @@ impl Keyed for Entry {
 
 /// Where OBJECT IDLETIME counts from.
 fn now_seconds() -> u32 {
-    (clock::coarse_ms() / 1000) as u32
+    (clock::monotonic_ms() / 1000) as u32
 }
 
 /// The keys of a slot.
@@ -94,12 +94,19 @@ impl Keyspace {
     /// One key that has not expired, each about as likely as any other; `None` when none is found in a few draws.
     pub fn random_key(&self, dice: &mut fastrand::Rng, now_ms: u64) -> Option<&[u8]> {
         const DRAWS: usize = 100;
-        let draw = |_| self.keys.random(dice).filter(|entry| entry.expires_at_ms == 0 || entry.expires_at_ms > now_ms);
+        let draw = |_| {
+            self.keys.random(dice).filter(|entry| entry.expires_at_ms == 0 || entry.expires_at_ms > now_ms)
+        };
         if self.is_empty() { None } else { (0..DRAWS).find_map(draw).map(|entry| &*entry.key) }
     }
 
     /// Shows about `count` keys from `cursor` on, expired ones included; see [`Table::scan`].
-    pub fn scan(&self, cursor: u64, count: usize, mut show: impl FnMut(&[u8], ValueRef<'_>, Option<u64>)) -> u64 {
+    pub fn scan(
+        &self,
+        cursor: u64,
+        count: usize,
+        mut show: impl FnMut(&[u8], ValueRef<'_>, Option<u64>),
+    ) -> u64 {
         self.keys.scan(cursor, count, |entry| {
             show(&entry.key, entry.value.as_ref(), Some(entry.expires_at_ms).filter(|&at_ms| at_ms > 0));
         })
@@ -146,13 +153,10 @@ impl Keyspace {
             let low = crc32fast::hash(&bytes);
             bytes.push(0x5a);
             let high = crc32fast::hash(&bytes[1..]);
-            sum = sum.wrapping_add((u64::from(high) << 32 | u64::from(low)).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            sum = sum
+                .wrapping_add((u64::from(high) << 32 | u64::from(low)).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         });
         sum
-    }
-
-    pub(crate) fn entry_mut(&mut self, key: &[u8]) -> Option<&mut Value> {
-        self.keys.get_mut(key).map(|entry| &mut entry.value)
     }
 
     /// Changes a key's value, or makes it out of `empty`; the memory count follows. The key goes when `change` says so.
@@ -163,7 +167,12 @@ impl Keyspace {
         change: impl FnOnce(&mut Value) -> (R, bool),
     ) -> R {
         if self.keys.get(key).is_none() {
-            let entry = Entry { key: key.into(), value: empty(), expires_at_ms: 0, used_at: Cell::new(now_seconds()) };
+            let entry = Entry {
+                key: key.into(),
+                value: empty(),
+                expires_at_ms: 0,
+                used_at: Cell::new(now_seconds()),
+            };
             self.memory += counted_bytes(&entry);
             self.keys.insert(entry);
         }
@@ -187,7 +196,8 @@ impl Keyspace {
                 self.memory = (self.memory + counted_bytes(entry)).saturating_sub(before);
             }
             None => {
-                let entry = Entry { key: key.into(), value, expires_at_ms: 0, used_at: Cell::new(now_seconds()) };
+                let entry =
+                    Entry { key: key.into(), value, expires_at_ms: 0, used_at: Cell::new(now_seconds()) };
                 self.memory += counted_bytes(&entry);
                 self.keys.insert(entry);
             }
@@ -216,7 +226,8 @@ impl Keyspace {
     fn sweep_expiries(&mut self) {
         if self.expiries.len() > 2 * self.volatile + 16 {
             let keys = &self.keys;
-            let current = |at_ms: u64, key: &[u8]| keys.get(key).is_some_and(|entry| entry.expires_at_ms == at_ms);
+            let current =
+                |at_ms: u64, key: &[u8]| keys.get(key).is_some_and(|entry| entry.expires_at_ms == at_ms);
             self.expiries.retain(|Reverse((at_ms, key))| current(*at_ms, key));
         }
     }

@@ -9,8 +9,20 @@ pub mod sync_file_range;
 pub mod number;
 /// FORMAT: the vocabulary of change, the body of a record.
 pub mod mutation;
+/// The data types: what a key can hold.
+pub mod types;
+/// The keys of one slot.
+pub mod keyspace;
+/// apply(keyspace, mutation): the only place where state changes.
+pub mod apply;
+/// Which keys are due.
+pub mod expiry;
 /// The write-ahead log.
 pub mod log;
+/// WATCH: who wants to know that a key changed.
+pub mod watch;
+/// The slots, their locks, and changes under them.
+pub mod slots;
 /// FORMAT: names, lock, version and owner of a data directory.
 pub mod data_dir;
 /// FORMAT: the node's small state, in sled: where the images are, and notes.

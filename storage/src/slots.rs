@@ -2,7 +2,6 @@
 //! the slots a command needs, applies its mutations, and appends its records to the log before it lets go. So within a slot
 //! the order of the log is the order of execution, and no change is without its record.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use holdfast_words::{Lsn, SLOT_COUNT, SlotId, SlotSequence};
@@ -80,6 +79,15 @@ impl Slot {
         Ok(applied)
     }
 
+    fn unwatch(&mut self, key: &[u8], flag: &WatchFlag) {
+        if let Some(watchers) = &mut self.watchers {
+            watchers.unwatch(key, flag);
+            if watchers.is_empty() {
+                self.watchers = None;
+            }
+        }
+    }
+
     fn touch_all(&self) {
         if let Some(watchers) = &self.watchers {
             watchers.touch_all();
@@ -149,12 +157,19 @@ pub struct Slots {
     key_count: AtomicI64,
     /// Keys with an expiry in all slots.
     volatile_count: AtomicI64,
+    /// Bytes of memory of keys and values in all slots.
+    memory_bytes: AtomicI64,
 }
 
 impl Default for Slots {
     fn default() -> Self {
         let slots = (0..SLOT_COUNT).map(|_| Mutex::default()).collect();
-        Self { slots, key_count: AtomicI64::new(0), volatile_count: AtomicI64::new(0) }
+        Self {
+            slots,
+            key_count: AtomicI64::new(0),
+            volatile_count: AtomicI64::new(0),
+            memory_bytes: AtomicI64::new(0),
+        }
     }
 }
 
@@ -162,11 +177,16 @@ impl Default for Slots {
 struct Counted {
     keys: usize,
     volatile: usize,
+    memory: usize,
 }
 
 impl Counted {
     fn of(slot: &Slot) -> Self {
-        Self { keys: slot.keyspace.len(), volatile: slot.keyspace.volatile_len() }
+        Self {
+            keys: slot.keyspace.len(),
+            volatile: slot.keyspace.volatile_len(),
+            memory: slot.keyspace.memory_bytes(),
+        }
     }
 }
 
@@ -185,6 +205,16 @@ impl Slots {
         self.key_count.load(Ordering::Relaxed).max(0) as u64
     }
 
+    /// Bytes of memory of all keys and values.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes.load(Ordering::Relaxed).max(0) as u64
+    }
+
+    /// `flag` no longer hears of `key`.
+    pub fn unwatch(&self, key: &[u8], flag: &WatchFlag) {
+        self.with(SlotId::of_key(key), |slot| slot.unwatch(key, flag));
+    }
+
     /// Number of keys with an expiry in all slots.
     pub fn volatile_count(&self) -> u64 {
         self.volatile_count.load(Ordering::Relaxed).max(0) as u64
@@ -194,6 +224,9 @@ impl Slots {
         let after = Counted::of(slot);
         if after.keys != before.keys {
             self.key_count.fetch_add(after.keys as i64 - before.keys as i64, Ordering::Relaxed);
+        }
+        if after.memory != before.memory {
+            self.memory_bytes.fetch_add(after.memory as i64 - before.memory as i64, Ordering::Relaxed);
         }
         if after.volatile != before.volatile {
             self.volatile_count.fetch_add(after.volatile as i64 - before.volatile as i64, Ordering::Relaxed);
@@ -341,6 +374,13 @@ impl SlotSet<'_> {
         self.keyspace(key).expiry_ms(key).filter(|&at_ms| at_ms > self.now_ms)
     }
 
+    /// Up to `limit` keys of a held slot whose time is past; the caller deletes them.
+    pub fn take_expired(&mut self, id: SlotId, limit: usize, out: &mut Vec<Box<[u8]>>) {
+        let position = self.position(id).expect("a command touches only the slots it holds");
+        let now_ms = self.now_ms;
+        self.held[position].slot.keyspace.take_expired(now_ms, limit, out);
+    }
+
     /// Runs `work` on a slot's keys: the held ones when the slot is held, else locked for the moment. A command that holds
     /// some slots may visit only those, or two commands could block each other.
     pub fn visit<R>(&self, id: SlotId, work: impl FnOnce(&Keyspace) -> R) -> R {
@@ -391,13 +431,7 @@ impl SlotSet<'_> {
     /// `flag` no longer hears of `key`.
     pub fn unwatch(&mut self, key: &[u8], flag: &WatchFlag) {
         let position = self.position_of_key(key);
-        let slot = &mut self.held[position].slot;
-        if let Some(watchers) = &mut slot.watchers {
-            watchers.unwatch(key, flag);
-            if watchers.is_empty() {
-                slot.watchers = None;
-            }
-        }
+        self.held[position].slot.unwatch(key, flag);
     }
 
     /// Whether the command has changed anything so far.
@@ -428,7 +462,7 @@ impl SlotSet<'_> {
                 };
                 encode_record(self.record, &header, held.body.finish());
             }
-            let end = self.log.append(self.record)?;
+            let end = self.log.append(self.record.as_mut_slice())?;
             for held in self.held.iter_mut().filter(|held| !held.body.is_empty()) {
                 held.slot.newest_lsn = end;
                 held.body.clear();
@@ -450,6 +484,3 @@ impl Drop for SlotSet<'_> {
         }
     }
 }
-
-/// The slots of a node, shared.
-pub type SharedSlots = Arc<Slots>;

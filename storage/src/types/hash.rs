@@ -105,7 +105,9 @@ impl Hash {
                 let mut items = packed.iter().skip(dice.usize(..packed.len() / 2) * 2);
                 items.next().zip(items.next()).expect("a hash has a field")
             }
-            Form::Table(table) => table.random(dice).map(|field| (&*field.name, &*field.value)).expect("a hash has a field"),
+            Form::Table(table) => {
+                table.random(dice).map(|field| (&*field.name, &*field.value)).expect("a hash has a field")
+            }
         }
     }
 
@@ -165,7 +167,8 @@ impl Hash {
             + match &self.0 {
                 Form::Packed(packed) => packed.memory_bytes(),
                 Form::Table(table) => {
-                    table.memory_bytes() + table.iter().map(|field| field.name.len() + field.value.len()).sum::<usize>()
+                    table.memory_bytes()
+                        + table.iter().map(|field| field.name.len() + field.value.len()).sum::<usize>()
                 }
             }
     }

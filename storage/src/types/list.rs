@@ -36,7 +36,8 @@ impl List {
     pub fn encoding(&self) -> &'static str {
         let bytes: usize = self.nodes.iter().take(2).map(Packed::byte_len).sum();
         // Redis counts bytes only by default (list-max-listpack-size -2).
-        if bytes <= NODE_BYTES_MAX && self.nodes.iter().map(Packed::byte_len).sum::<usize>() <= NODE_BYTES_MAX {
+        if bytes <= NODE_BYTES_MAX && self.nodes.iter().map(Packed::byte_len).sum::<usize>() <= NODE_BYTES_MAX
+        {
             "listpack"
         } else {
             "quicklist"
@@ -212,10 +213,22 @@ mod tests {
             let item = vec![b'a' + (step % 26) as u8; dice.usize(..300)];
             let index = dice.usize(..=model.len());
             match dice.u8(..9) {
-                0 | 1 => { list.push(ListEnd::Left, &item); model.push_front(item); }
-                2 | 3 => { list.push(ListEnd::Right, &item); model.push_back(item); }
-                4 | 5 => { list.insert(index, &item); model.insert(index, item); }
-                6 if index < model.len() => { list.set(index, &item); model[index] = item; }
+                0 | 1 => {
+                    list.push(ListEnd::Left, &item);
+                    model.push_front(item);
+                }
+                2 | 3 => {
+                    list.push(ListEnd::Right, &item);
+                    model.push_back(item);
+                }
+                4 | 5 => {
+                    list.insert(index, &item);
+                    model.insert(index, item);
+                }
+                6 if index < model.len() => {
+                    list.set(index, &item);
+                    model[index] = item;
+                }
                 7 => {
                     list.pop(ListEnd::Right, 2);
                     model.truncate(model.len().saturating_sub(2));
@@ -225,7 +238,10 @@ mod tests {
                     model.remove(index + 3);
                     model.remove(index);
                 }
-                _ => { list.pop(ListEnd::Left, 1); model.pop_front(); }
+                _ => {
+                    list.pop(ListEnd::Left, 1);
+                    model.pop_front();
+                }
             }
             assert_eq!(list.len(), model.len());
             assert_eq!(list.get(index), model.get(index).map(Vec::as_slice));

@@ -108,7 +108,11 @@ impl<T> RankList<T> {
         }
         if self.chunks[chunk].len() < CHUNK_MAX {
             self.chunks[chunk].insert(place, element);
-            if self.counts.len() == self.chunks.len() { self.count(chunk, 1) } else { self.rebuild() }
+            if self.counts.len() == self.chunks.len() {
+                self.count(chunk, 1)
+            } else {
+                self.rebuild()
+            }
             return;
         }
         // At the very end a new chunk, so that ascending insertions fill their chunks; else halves.

@@ -61,7 +61,9 @@ impl Set {
     /// Whether the member is there.
     pub fn contains(&self, member: &[u8]) -> bool {
         match &self.0 {
-            Form::Integers(integers) => parse_i64(member).is_some_and(|number| integers.binary_search(&number).is_ok()),
+            Form::Integers(integers) => {
+                parse_i64(member).is_some_and(|number| integers.binary_search(&number).is_ok())
+            }
             Form::Packed(packed) => packed.position(member, 1).is_some(),
             Form::Table(table) => table.get(member).is_some(),
         }
@@ -94,7 +96,9 @@ impl Set {
     pub fn random(&self, dice: &mut fastrand::Rng) -> Cow<'_, [u8]> {
         match &self.0 {
             Form::Integers(integers) => integer_text(integers[dice.usize(..integers.len())]),
-            Form::Packed(packed) => Cow::Borrowed(packed.get(dice.usize(..packed.len())).expect("a set has a member")),
+            Form::Packed(packed) => {
+                Cow::Borrowed(packed.get(dice.usize(..packed.len())).expect("a set has a member"))
+            }
             Form::Table(table) => Cow::Borrowed(&*table.random(dice).expect("a set has a member").0),
         }
     }
@@ -172,7 +176,9 @@ impl Set {
             + match &self.0 {
                 Form::Integers(integers) => integers.capacity() * 8,
                 Form::Packed(packed) => packed.memory_bytes(),
-                Form::Table(table) => table.memory_bytes() + table.iter().map(|member| member.0.len()).sum::<usize>(),
+                Form::Table(table) => {
+                    table.memory_bytes() + table.iter().map(|member| member.0.len()).sum::<usize>()
+                }
             }
     }
 }

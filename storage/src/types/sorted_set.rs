@@ -23,7 +23,10 @@ impl Keyed for Member {
 enum Form {
     /// score (8 bytes, little endian), member, score, member …, ascending by score, then member.
     Packed(Packed),
-    Table { members: Table<Member>, order: RankList<Member> },
+    Table {
+        members: Table<Member>,
+        order: RankList<Member>,
+    },
 }
 
 /// A sorted set.
@@ -123,7 +126,9 @@ impl SortedSet {
     pub fn iter_from(&self, rank: usize) -> Box<dyn Iterator<Item = (&[u8], f64)> + '_> {
         match &self.0 {
             Form::Packed(packed) => Box::new(pairs(packed).skip(rank)),
-            Form::Table { order, .. } => Box::new(order.iter_from(rank).map(|member| (&*member.name, member.score))),
+            Form::Table { order, .. } => {
+                Box::new(order.iter_from(rank).map(|member| (&*member.name, member.score)))
+            }
         }
     }
 
@@ -134,7 +139,9 @@ impl SortedSet {
                 let all: Vec<_> = pairs(packed).take(rank.saturating_add(1)).collect();
                 Box::new(all.into_iter().rev())
             }
-            Form::Table { order, .. } => Box::new(order.iter_rev_from(rank).map(|member| (&*member.name, member.score))),
+            Form::Table { order, .. } => {
+                Box::new(order.iter_rev_from(rank).map(|member| (&*member.name, member.score)))
+            }
         }
     }
 
@@ -171,7 +178,9 @@ impl SortedSet {
                 pairs(packed).for_each(|(member, score)| show(member, score));
                 0
             }
-            Form::Table { members, .. } => members.scan(cursor, count, |member| show(&member.name, member.score)),
+            Form::Table { members, .. } => {
+                members.scan(cursor, count, |member| show(&member.name, member.score))
+            }
         }
     }
 
@@ -193,8 +202,12 @@ impl SortedSet {
             self.remove(member);
         }
         if let Form::Packed(packed) = &mut self.0 {
-            if packed.len() / 2 < ZSET_MAX_LISTPACK_ENTRIES.get() && member.len() <= ZSET_MAX_LISTPACK_VALUE.get() {
-                let at = pairs(packed).take_while(|&(name, known)| compare((known, name), (score, member)).is_lt()).count();
+            if packed.len() / 2 < ZSET_MAX_LISTPACK_ENTRIES.get()
+                && member.len() <= ZSET_MAX_LISTPACK_VALUE.get()
+            {
+                let at = pairs(packed)
+                    .take_while(|&(name, known)| compare((known, name), (score, member)).is_lt())
+                    .count();
                 packed.insert(at * 2, &[&score.to_le_bytes(), member]);
                 return if known.is_some() { Added::Moved } else { Added::New };
             }
@@ -203,7 +216,9 @@ impl SortedSet {
         let Form::Table { members, order } = &mut self.0 else { unreachable!("grown just now") };
         let name: Arc<[u8]> = member.into();
         members.insert(Member { name: name.clone(), score });
-        order.insert(Member { name, score }, |known| compare((known.score, &known.name), (score, member)).is_lt());
+        order.insert(Member { name, score }, |known| {
+            compare((known.score, &known.name), (score, member)).is_lt()
+        });
         if known.is_some() { Added::Moved } else { Added::New }
     }
 

@@ -91,7 +91,9 @@ impl<T: Keyed> Table<T> {
             self.directory.push(0);
         }
         let mut index = self.segment_index(order).expect("the directory covers all orders");
-        if let Some(known) = self.segments[index].elements.find_mut(hash, |known| known.key() == element.key()) {
+        if let Some(known) =
+            self.segments[index].elements.find_mut(hash, |known| known.key() == element.key())
+        {
             return Some(std::mem::replace(known, element));
         }
         while self.segments[index].elements.len() >= SEGMENT_MAX && self.segments[index].depth < CURSOR_BITS {
@@ -157,7 +159,9 @@ impl<T: Keyed> Table<T> {
             // A segment that spans several directory entries is drawn as often as it has entries; accept by fill.
             let span = 1usize << (self.depth - segment.depth);
             let densest = SEGMENT_MAX;
-            if dice.usize(..densest * span) >= segment.elements.len().min(densest * span) && self.segments.len() > 1 {
+            if dice.usize(..densest * span) >= segment.elements.len().min(densest * span)
+                && self.segments.len() > 1
+            {
                 continue;
             }
             if segment.elements.is_empty() {
@@ -181,8 +185,12 @@ impl<T: Keyed> Table<T> {
             let Some(index) = self.segment_index(cursor) else { return 0 };
             let segment = &self.segments[index];
             let order = |element: &T| order_of(hash_of(element.key()));
-            let mut ahead: Vec<(u64, &T)> =
-                segment.elements.iter().map(|element| (order(element), element)).filter(|(order, _)| *order >= cursor).collect();
+            let mut ahead: Vec<(u64, &T)> = segment
+                .elements
+                .iter()
+                .map(|element| (order(element), element))
+                .filter(|(order, _)| *order >= cursor)
+                .collect();
             ahead.sort_unstable_by_key(|(order, _)| *order);
             let mut last = None;
             for (order, element) in ahead {
@@ -248,9 +256,15 @@ mod tests {
         for step in 0..60_000 {
             let number = dice.u32(..20_000);
             if dice.u8(..4) == 0 {
-                assert_eq!(table.remove(&key(number)).map(|element: Element| element.1), model.remove(&key(number)));
+                assert_eq!(
+                    table.remove(&key(number)).map(|element: Element| element.1),
+                    model.remove(&key(number))
+                );
             } else {
-                assert_eq!(table.insert(Element(key(number), step)).map(|element| element.1), model.insert(key(number), step));
+                assert_eq!(
+                    table.insert(Element(key(number), step)).map(|element| element.1),
+                    model.insert(key(number), step)
+                );
             }
         }
         assert_eq!(table.len(), model.len());
