@@ -179,6 +179,11 @@ impl MessageCounts {
         self.0[kind as usize]
     }
 
+    /// Kinds by name that were counted at least once, as CLUSTER INFO shows them.
+    pub fn by_name(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        MessageKind::ALL.into_iter().map(|kind| (kind.name(), self.of(kind))).filter(|(_, count)| *count > 0)
+    }
+
     /// How many altogether.
     pub fn total(&self) -> u64 {
         self.0.iter().sum()

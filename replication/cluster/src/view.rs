@@ -270,6 +270,16 @@ impl View {
         Self::new(registry, &routes, |_| Liveness::default(), Default::default(), None, 0)
     }
 
+    /// Whether `cluster_state` is ok.
+    pub fn cluster_is_up(&self) -> bool {
+        self.routes.down.is_none()
+    }
+
+    /// Whose `slot` is.
+    pub fn owner(&self, slot: SlotId) -> Owner<'_> {
+        self.routes.owner(slot)
+    }
+
     /// The node with this id.
     pub fn node(&self, id: NodeId) -> Option<&NodeView> {
         self.nodes.binary_search_by_key(&id, |node| node.record.id).ok().map(|i| &self.nodes[i])
