@@ -142,7 +142,7 @@ fn save_points(words: &[String]) -> Result<String, String> {
     match numbers {
         Some(numbers)
             if !numbers.is_empty()
-                && numbers.len() % 2 == 0
+                && numbers.len().is_multiple_of(2)
                 && numbers.chunks(2).all(|pair| pair[0] >= 1 && pair[1] >= 0) =>
         {
             Ok(words.join(" "))
@@ -152,7 +152,7 @@ fn save_points(words: &[String]) -> Result<String, String> {
 }
 
 fn output_limits(words: &[String], before: &str) -> Result<String, String> {
-    if words.is_empty() || words.len() % 4 != 0 {
+    if words.is_empty() || !words.len().is_multiple_of(4) {
         return Err("Wrong number of arguments in buffer limit configuration.".to_owned());
     }
     let mut limits: Vec<String> = before.split(' ').map(str::to_owned).collect();
