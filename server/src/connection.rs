@@ -130,7 +130,7 @@ impl Connection {
                 // A pipeline of large replies: send some before making more.
                 break Pause::Hold(Box::pin(std::future::ready(())));
             }
-            match self.parser.next(&self.unread[consumed..], &limits) {
+            match self.parser.next(&self.unread, &mut consumed, &limits) {
                 Ok(None) => break Pause::NeedInput,
                 Ok(Some(request)) => {
                     let length = request.length();
@@ -165,7 +165,6 @@ impl Connection {
         drop(output);
         drop(scratch);
         self.unread.drain(..consumed);
-        self.parser.consumed(consumed);
         pause
     }
 

@@ -12,7 +12,7 @@ use holdfast_words::{Lsn, SlotId};
 use smallvec::SmallVec;
 
 use crate::command::errors::CommandError;
-use crate::command::{CommandId, CommandSpec, Flag, keys};
+use crate::command::{CommandId, CommandSpec, Flag, keys, resolve};
 use crate::commands::context::{CommandResult, DataContext, Next, NodeContext};
 use crate::dispatch::{Handler, handler};
 use crate::node::Node;
@@ -58,19 +58,16 @@ pub fn request(
     if session.reply_mode == ReplyMode::SkipNext {
         session.reply_mode = ReplyMode::Skip;
     }
-    let outcome = match lookup {
-        None => Err(CommandError::unknown_command(arguments)),
-        Some(id) => admit(node, session, id, arguments).and_then(|admitted| match admitted {
-            Admitted::Run => run(node, session, id, arguments, output, scratch),
-            Admitted::Queue => {
-                queue(session, id, arguments);
-                ReplyWriter::new(&mut output.bytes, session.protocol).simple("QUEUED");
-                output.gate_nothing();
-                Ok(Outcome::Done)
-            }
-            Admitted::Hold(released) => Ok(Outcome::Hold(released)),
-        }),
-    };
+    let outcome = resolve(arguments).and_then(|(id, spec)| match admit(node, session, id, spec, arguments)? {
+        Admitted::Run => run(node, session, id, spec, arguments, output, scratch),
+        Admitted::Queue => {
+            queue(session, id, arguments);
+            ReplyWriter::new(&mut output.bytes, session.protocol).simple("QUEUED");
+            output.gate_nothing();
+            Ok(Outcome::Done)
+        }
+        Admitted::Hold(released) => Ok(Outcome::Hold(released)),
+    });
     let outcome = outcome.unwrap_or_else(|error| {
         refuse(node, session, lookup, &error, output, start);
         if error.closes_connection() { Outcome::Close } else { Outcome::Done }
@@ -93,14 +90,16 @@ enum Admitted {
     Hold(Pin<Box<dyn Future<Output = ()>>>),
 }
 
-/// The checks that need no slot: arity, password, transaction, pause.
-fn admit(node: &Arc<Node>, session: &mut Session, id: CommandId, arguments: Arguments<'_>) -> CommandResult<Admitted> {
-    let spec = id.spec();
+/// The checks that need no slot: password, transaction, pause.
+fn admit(
+    node: &Arc<Node>,
+    session: &mut Session,
+    id: CommandId,
+    spec: &CommandSpec,
+    arguments: Arguments<'_>,
+) -> CommandResult<Admitted> {
     if !session.authenticated && !spec.has(Flag::NoAuth) {
         return Err(CommandError::NoAuth);
-    }
-    if !spec.accepts_arity(arguments.len()) {
-        return Err(CommandError::wrong_arity(arguments));
     }
     if session.transaction.is_some() && !runs_inside_multi(id) {
         if spec.has(Flag::NoMulti) {
@@ -141,6 +140,7 @@ fn run(
     node: &Arc<Node>,
     session: &mut Session,
     id: CommandId,
+    spec: &CommandSpec,
     arguments: Arguments<'_>,
     output: &mut Output,
     scratch: &mut RunScratch,
@@ -151,7 +151,7 @@ fn run(
         CommandId::Exec => return exec(node, session, output, scratch),
         CommandId::Watch => watch(node, session, arguments, output, scratch),
         CommandId::Unwatch => unwatch(node, session, output),
-        _ => return run_command(node, session, id, arguments, output, scratch),
+        _ => return run_command(node, session, id, spec, arguments, output, scratch),
     }
     .map(|()| Outcome::Done)
 }
@@ -160,11 +160,11 @@ fn run_command(
     node: &Arc<Node>,
     session: &mut Session,
     id: CommandId,
+    spec: &CommandSpec,
     arguments: Arguments<'_>,
     output: &mut Output,
     scratch: &mut RunScratch,
 ) -> CommandResult<Outcome> {
-    let spec = id.spec();
     let RunScratch { slots, dice, ids } = scratch;
     check_route(node, session, spec, id, arguments, ids)?;
     check_writable(node, spec)?;
@@ -211,7 +211,7 @@ fn commit(data: SlotSet<'_>) -> CommandResult<Lsn> {
 /// Deletes what has expired among the declared keys, so that the command sees it gone and the log says when.
 fn expire_declared(data: &mut SlotSet<'_>, id: CommandId, arguments: Arguments<'_>, node: &Node) {
     let now_ms = data.now_ms();
-    for index in keys::positions(id, arguments).into_iter().flatten() {
+    for index in keys::positions(id, arguments) {
         let key = arguments[index];
         let keyspace = data.keyspace(key);
         if keyspace.volatile_len() > 0 && keyspace.is_expired(key, now_ms) {
@@ -231,7 +231,7 @@ fn check_route(
     ids: &mut SlotIds,
 ) -> CommandResult {
     ids.clear();
-    for index in keys::positions(id, arguments)? {
+    for index in keys::positions(id, arguments) {
         ids.push(SlotId::of_key(arguments[index]));
     }
     if ids.len() > 1 {
@@ -387,8 +387,9 @@ fn exec_queue(
     let mut whole_keyspace = false;
     for command in queue {
         let words: SmallVec<[&[u8]; 8]> = command.arguments.iter().map(|word| &**word).collect();
-        check_route(node, session, command.id.spec(), command.id, &words, ids)?;
-        check_writable(node, command.id.spec())?;
+        let spec = command.id.spec_for(&words);
+        check_route(node, session, spec, command.id, &words, ids)?;
+        check_writable(node, spec)?;
         all.extend(ids.iter().copied());
         whole_keyspace |= !matches!(handler(command.id), Handler::Data(_));
     }
