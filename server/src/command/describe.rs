@@ -6,8 +6,12 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
+use super::arguments::is;
+use super::errors::CommandError;
+use super::keys;
 use super::table::{Begin, Category, CommandId, CommandSpec, Find, KeySpec};
-use crate::resp::ReplyWriter;
+use crate::glob;
+use crate::resp::{Arguments, ReplyWriter};
 
 /// The command, or the container's subcommand (`config|get`), of this name, in any case.
 pub fn named(name: &[u8]) -> Option<&'static CommandSpec> {
@@ -15,6 +19,92 @@ pub fn named(name: &[u8]) -> Option<&'static CommandSpec> {
         Some(bar) => CommandId::lookup(&name[..bar])?.spec().subcommand(&name[bar + 1..]),
         None => CommandId::lookup(name).map(CommandId::spec),
     }
+}
+
+/// COMMAND with its subcommands.
+///
+/// # Errors
+/// Arguments that do not follow its grammar, in Redis's words.
+pub fn command(arguments: Arguments<'_>, reply: &mut ReplyWriter<'_>) -> Result<(), CommandError> {
+    let Some((subcommand, names)) = arguments.get(1..).and_then(<[_]>::split_first) else {
+        info_of(reply, CommandId::all().map(|id| Some(id.spec())));
+        return Ok(());
+    };
+    match (subcommand.to_ascii_lowercase().as_slice(), names) {
+        (b"count", _) => reply.count(CommandId::COUNT),
+        (b"info", []) => info_of(reply, CommandId::all().map(|id| Some(id.spec()))),
+        (b"info", names) => info_of(reply, names.iter().map(|name| named(name))),
+        (b"docs", names) => docs_of(reply, names),
+        (b"list", []) => list(reply, Filter::All),
+        (b"list", [filterby, kind, value]) if is(filterby, "filterby") => {
+            list(reply, Filter::read(kind, value)?)
+        }
+        (b"list", _) => return Err(CommandError::Syntax),
+        (b"getkeys", words) => {
+            let keys = keys::of_command(words)?;
+            reply.array(keys.len());
+            keys.iter().for_each(|key| reply.bulk(words[key.position]));
+        }
+        (b"getkeysandflags", words) => {
+            let keys = keys::of_command(words)?;
+            reply.array(keys.len());
+            for key in keys {
+                reply.array(2);
+                reply.bulk(words[key.position]);
+                reply.set(key.flags.len());
+                key.flags.iter().for_each(|flag| reply.simple(flag.name()));
+            }
+        }
+        (b"help", _) => {
+            reply.array(HELP.len());
+            HELP.iter().for_each(|line| reply.simple(line));
+        }
+        _ => return Err(CommandError::unknown_subcommand(arguments)),
+    }
+    Ok(())
+}
+
+const HELP: &[&str] = &[
+    "COMMAND <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "(no subcommand)",
+    "    Return details about all commands.",
+    "COUNT",
+    "    Return the number of commands.",
+    "LIST [FILTERBY <MODULE name|ACLCAT category|PATTERN pattern>]",
+    "    Return the names of all commands and subcommands, or of some.",
+    "INFO [<command-name> ...]",
+    "    Return details about these commands, or about all.",
+    "DOCS [<command-name> ...]",
+    "    Return the documentation of these commands, or of all.",
+    "GETKEYS <full-command>",
+    "    Return the keys of a full command.",
+    "GETKEYSANDFLAGS <full-command>",
+    "    Return the keys of a full command, and what it does with them.",
+    "HELP",
+    "    Print this help.",
+];
+
+fn info_of(reply: &mut ReplyWriter<'_>, specs: impl ExactSizeIterator<Item = Option<&'static CommandSpec>>) {
+    reply.array(specs.len());
+    for spec in specs {
+        match spec {
+            Some(spec) => info(reply, spec),
+            None => reply.null(),
+        }
+    }
+}
+
+fn docs_of(reply: &mut ReplyWriter<'_>, names: &[&[u8]]) {
+    let (start, mut count) = (reply.defer(), 0);
+    let specs: Vec<&'static CommandSpec> = match names {
+        [] => CommandId::all().map(CommandId::spec).collect(),
+        names => names.iter().filter_map(|name| named(name)).collect(),
+    };
+    for spec in specs {
+        docs(reply, spec);
+        count += 1;
+    }
+    reply.close_map(start, count);
 }
 
 /// Which commands COMMAND LIST lists.
@@ -30,8 +120,19 @@ pub enum Filter<'a> {
     Module,
 }
 
-/// COMMAND LIST; `fits(pattern, name)` is the glob match that KEYS uses.
-pub fn list(reply: &mut ReplyWriter<'_>, filter: Filter<'_>, fits: impl Fn(&[u8], &[u8]) -> bool) {
+impl<'a> Filter<'a> {
+    fn read(kind: &[u8], value: &'a [u8]) -> Result<Self, CommandError> {
+        match kind.to_ascii_lowercase().as_slice() {
+            b"module" => Ok(Self::Module),
+            b"aclcat" => Ok(Self::Category(value)),
+            b"pattern" => Ok(Self::Pattern(value)),
+            _ => Err(CommandError::Syntax),
+        }
+    }
+}
+
+/// COMMAND LIST
+pub fn list(reply: &mut ReplyWriter<'_>, filter: Filter<'_>) {
     let category = match filter {
         Filter::Category(name) => {
             Category::ALL.iter().find(|category| category.name().as_bytes()[1..].eq_ignore_ascii_case(name))
@@ -41,7 +142,7 @@ pub fn list(reply: &mut ReplyWriter<'_>, filter: Filter<'_>, fits: impl Fn(&[u8]
     let wanted = |spec: &CommandSpec| match filter {
         Filter::All => true,
         Filter::Category(_) => category.is_some_and(|&category| spec.is_in(category)),
-        Filter::Pattern(pattern) => fits(pattern, spec.name.as_bytes()),
+        Filter::Pattern(pattern) => glob::matches_ignoring_case(pattern, spec.name.as_bytes()),
         Filter::Module => false,
     };
     let (start, mut count) = (reply.defer(), 0);
@@ -51,7 +152,7 @@ pub fn list(reply: &mut ReplyWriter<'_>, filter: Filter<'_>, fits: impl Fn(&[u8]
             count += 1;
         }
     }
-    reply.close_set(start, count);
+    reply.close_array(start, count);
 }
 
 /// One command of COMMAND and COMMAND INFO.

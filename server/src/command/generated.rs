@@ -11,6 +11,8 @@ pub enum CommandId {
     Asking,
     /// AUTH
     Auth,
+    /// BGREWRITEAOF
+    Bgrewriteaof,
     /// BGSAVE
     Bgsave,
     /// CLIENT
@@ -335,6 +337,7 @@ pub(super) const IDS: &[CommandId] = &[
     CommandId::Append,
     CommandId::Asking,
     CommandId::Auth,
+    CommandId::Bgrewriteaof,
     CommandId::Bgsave,
     CommandId::Client,
     CommandId::Cluster,
@@ -501,6 +504,7 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
     CommandSpec { name: "append", arity: 3, flags: flags(&[Flag::Write, Flag::DenyOom, Flag::Fast]), first_key: 1, last_key: 1, key_step: 1, categories: categories(&[Category::Write, Category::String, Category::Fast]), tips: &[], key_specs: &[KeySpec { notes: "", flags: &[KeyFlag::Rw, KeyFlag::Insert], begin: Begin::Index(1), find: Find::Range { last: 0, step: 1, limit: 0 } }], subcommands: &[] },
     CommandSpec { name: "asking", arity: 1, flags: flags(&[Flag::Fast]), first_key: 0, last_key: 0, key_step: 0, categories: categories(&[Category::Fast, Category::Connection]), tips: &[], key_specs: &[], subcommands: &[] },
     CommandSpec { name: "auth", arity: -2, flags: flags(&[Flag::NoScript, Flag::Loading, Flag::Stale, Flag::Fast, Flag::NoAuth, Flag::AllowBusy]), first_key: 0, last_key: 0, key_step: 0, categories: categories(&[Category::Fast, Category::Connection]), tips: &[], key_specs: &[], subcommands: &[] },
+    CommandSpec { name: "bgrewriteaof", arity: 1, flags: flags(&[Flag::Admin, Flag::NoScript, Flag::NoAsyncLoading]), first_key: 0, last_key: 0, key_step: 0, categories: categories(&[Category::Admin, Category::Slow, Category::Dangerous]), tips: &[], key_specs: &[], subcommands: &[] },
     CommandSpec { name: "bgsave", arity: -1, flags: flags(&[Flag::Admin, Flag::NoScript, Flag::NoAsyncLoading]), first_key: 0, last_key: 0, key_step: 0, categories: categories(&[Category::Admin, Category::Slow, Category::Dangerous]), tips: &[], key_specs: &[], subcommands: &[] },
     CommandSpec { name: "client", arity: -2, flags: flags(&[]), first_key: 0, last_key: 0, key_step: 0, categories: categories(&[Category::Slow]), tips: &[], key_specs: &[], subcommands: &[
         CommandSpec { name: "client|getname", arity: 2, flags: flags(&[Flag::NoScript, Flag::Loading, Flag::Stale]), first_key: 0, last_key: 0, key_step: 0, categories: categories(&[Category::Slow, Category::Connection]), tips: &[], key_specs: &[], subcommands: &[] }, 

@@ -154,19 +154,82 @@ fn names_of_subcommands_are_found_with_their_container() {
     assert!(named(b"config|foo").is_none() && named(b"foo|get").is_none() && named(b"get|").is_none());
 }
 
+fn said(words: &str) -> Value {
+    let words: Vec<&[u8]> = words.split(' ').map(str::as_bytes).collect();
+    let mut out = Vec::new();
+    let mut reply = ReplyWriter::new(&mut out, Protocol::Resp3);
+    if let Err(error) = super::super::resolve(&words).and_then(|_| command(&words, &mut reply)) {
+        reply.error(&error);
+    }
+    read(&mut &out[..])
+}
+
 #[test]
 fn lists_are_filtered_by_category_and_pattern() {
-    let listed = |filter| {
-        let Value::Set(names) = ours(|reply| list(reply, filter, |pattern, name| name.starts_with(pattern)))
-        else {
-            panic!("a set")
-        };
-        names
-    };
     let name = |name: &str| Value::Text(b'$', name.as_bytes().to_vec());
-    let hashes = listed(Filter::Category(b"HASH"));
+    let Value::Array(hashes) = said("command list filterby aclcat HASH") else { panic!("an array") };
     assert!(hashes.contains(&name("hset")) && !hashes.contains(&name("get")));
-    assert_eq!(listed(Filter::Category(b"nothing")).len() + listed(Filter::Module).len(), 0);
-    assert_eq!(listed(Filter::Pattern(b"config|g")), BTreeSet::from([name("config|get")]));
-    assert!(listed(Filter::All).contains(&name("cluster|myshardid")));
+    assert_eq!(said("command list filterby aclcat nothing"), Value::Array(vec![]));
+    assert_eq!(said("command list filterby module x"), Value::Array(vec![]));
+    assert_eq!(said("command list FILTERBY pattern CONFIG|g*"), Value::Array(vec![name("config|get")]));
+    let Value::Array(all) = said("command list") else { panic!("an array") };
+    assert!(all.contains(&name("cluster|myshardid")));
+    assert_eq!(said("command list filterby"), Value::Text(b'-', b"ERR syntax error".to_vec()));
+}
+
+#[test]
+fn keys_and_what_is_done_with_them_are_answered_as_redis_server_does() {
+    let Some(mut redis) = Redis::start() else {
+        eprintln!("skipped: no redis-server 7.0 here");
+        return;
+    };
+    for full in [
+        "get a",
+        "get",
+        "set a b",
+        "set a b get",
+        "mset a 1 b 2",
+        "zunionstore d 2 a b",
+        "zunionstore d 3 a b",
+        "lmpop 0 a left",
+        "zmpop 1 a min",
+        "sintercard 2 a b",
+        "zrangestore d s 0 -1",
+        "object encoding a",
+        "object help",
+        "memory usage a",
+        "ping",
+        "nonsense a",
+        "config nonsense",
+        "config get a",
+        "copy a b",
+        "rename a b",
+        "lmove a b left right",
+        "watch a b",
+        "zdiff 1 a",
+        "cluster keyslot a",
+        "touch a b c",
+        "set a b ex 10",
+        "getex a",
+        "bitfield",
+        "zinter x a",
+        "lcs a b",
+        "smove a b c",
+    ] {
+        for verb in ["getkeys", "getkeysandflags"] {
+            let full = format!("command {verb} {full}");
+            let theirs = redis.ask(&full.split(' ').collect::<Vec<_>>());
+            assert_eq!(said(&full), theirs, "{full}");
+        }
+    }
+}
+
+#[test]
+fn unknown_names_are_null_in_info_and_missing_in_docs() {
+    let Value::Array(infos) = said("command info nonsense get") else { panic!("an array") };
+    assert_eq!((infos.len(), &infos[0]), (2, &Value::Text(b'_', vec![])));
+    assert_eq!(said("command docs nonsense"), Value::Map(BTreeSet::new()));
+    assert_eq!(said("command count"), Value::Text(b':', CommandId::COUNT.to_string().into_bytes()));
+    let Value::Map(docs) = said("command docs") else { panic!("a map") };
+    assert_eq!(docs.len(), CommandId::COUNT);
 }
