@@ -107,6 +107,22 @@ impl Node {
         Arc::new(node)
     }
 
+    /// Hands changed settings to those who do not read the configuration at every use (CONFIG SET).
+    pub fn apply_config(&self, changed: &[&'static str]) {
+        let config = self.config.snapshot();
+        for name in changed {
+            match *name {
+                "slowlog-log-slower-than" | "slowlog-max-len" => {
+                    self.slowlog.configure(config.slowlog_log_slower_than, config.slowlog_max_len);
+                }
+                "latency-monitor-threshold" => self.latency.configure(config.latency_monitor_threshold),
+                "appendfsync" => self.store.log().set_fsync_policy(config.fsync_policy()),
+                "wal-segment-size" => self.store.log().set_segment_size(config.wal_segment_size),
+                _ => {}
+            }
+        }
+    }
+
     /// Whether clients must show a password.
     pub fn password_required(&self) -> bool {
         !self.config.snapshot().requirepass.is_empty()

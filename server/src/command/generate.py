@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes generated.rs and docs.json from a running redis-server 7.0: generate.py PORT, then `cargo fmt` is not needed.
+"""Writes generated.rs and docs.json from a running redis-server 7.0: generate.py PORT, then cargo fmt.
 
 The facts (arity, flags, key specifications, categories, tips) and the documentation texts are those of Redis's own command
 table (BSD 3-clause, Copyright (c) Salvatore Sanfilippo and Redis contributors); implemented.txt chooses the commands,

@@ -212,7 +212,7 @@ pub static DIRECTIVES: &[Directive] = &[
     // Data on disk.
     text("dir", ".").fixed(),
     row("appendfsync", Kind::OneOf(AppendFsync::NAMES), "everysec"),
-    row("wal-segment-size", Kind::Memory { min: 1 << 20, max: 4 << 30 }, "67108864").fixed(),
+    row("wal-segment-size", Kind::Memory { min: 1 << 20, max: 4 << 30 }, "67108864"),
     memory("wal-retain-size", "1073741824"),
     row("checkpoint-log-size", Kind::Memory { min: 1 << 20, max: u64::MAX }, "268435456"),
     flag("appendonly", "no").not_needed("everything is logged, always"),

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use holdfast_storage::log::{AckPoint, FsyncPolicy};
+
 /// An enum whose members are spelled in the configuration.
 macro_rules! choice {
     ($(#[$meta:meta])* $kind:ident { $($(#[$member_meta:meta])* $member:ident $name:literal,)* }) => {
@@ -290,6 +292,26 @@ settings! {
     latency_monitor_threshold: u64 = "latency-monitor-threshold",
 }
 
+impl Config {
+    /// Which position of the log a reply waits for.
+    pub fn ack_point(&self) -> AckPoint {
+        match (self.write_ack, self.appendfsync) {
+            (WriteAck::InSync, _) => AckPoint::Committed,
+            (WriteAck::Local, AppendFsync::Always) => AckPoint::Durable,
+            (WriteAck::Local, AppendFsync::EverySec | AppendFsync::No) => AckPoint::Written,
+        }
+    }
+
+    /// When the log is synced.
+    pub fn fsync_policy(&self) -> FsyncPolicy {
+        match self.appendfsync {
+            AppendFsync::Always => FsyncPolicy::Always,
+            AppendFsync::EverySec => FsyncPolicy::EverySecond,
+            AppendFsync::No => FsyncPolicy::No,
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         use super::directives::{DIRECTIVES, find};
@@ -310,6 +332,14 @@ mod tests {
             assert_eq!(has_field, directive.status == Status::Used, "{}", directive.name);
         }
         assert!(Config::FIELDS.iter().all(|name| find(name).is_some()));
+    }
+
+    #[test]
+    fn replies_wait_for_the_disk_only_when_it_is_always_synced() {
+        let config = |appendfsync, write_ack| Config { appendfsync, write_ack, ..Config::default() };
+        assert_eq!(config(AppendFsync::Always, WriteAck::Local).ack_point(), AckPoint::Durable);
+        assert_eq!(config(AppendFsync::EverySec, WriteAck::Local).ack_point(), AckPoint::Written);
+        assert_eq!(config(AppendFsync::Always, WriteAck::InSync).ack_point(), AckPoint::Committed);
     }
 
     #[test]
