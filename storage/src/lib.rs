@@ -29,3 +29,5 @@ pub mod data_dir;
 pub mod node_state;
 /// Checkpoints: slot images, their manifest, the pass that makes them, and loading them.
 pub mod checkpoint;
+/// The façade that upper crates see.
+pub mod store;

@@ -1,0 +1,467 @@
+//! The façade that upper crates see: slots, log, checkpoints and the directory they live in, opened together and consistent.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use holdfast_words::{Lsn, NodeId, ShardId, SlotId, SlotSequence};
+
+use crate::checkpoint::image_format::{Entry, ImageBuilder, ImageKind, ImageStamp};
+use crate::checkpoint::load::{self, ImageVisitor, LoadError};
+use crate::checkpoint::manifest::{Manifest, ManifestError};
+use crate::checkpoint::pass::{Checkpointer, PassError, PassReport, PassSettings, SlotSource};
+use crate::data_dir::{DataDir, DataDirError};
+use crate::log::recovery::RecordVisitor;
+use crate::log::{AppendError, Log, LogConfig, OpenError, ReadError, RecordView, Recovery, VisitError};
+use crate::mutation::{Expiry, Mutation};
+use crate::platform::{clock, files};
+use crate::slots::{ReplayError, Scratch, SlotSet, Slots};
+use crate::types::value_format::{self, VALUE_FORMAT_VERSION};
+
+/// How a store is kept.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// How its log is kept.
+    pub log: LogConfig,
+    /// Threads that load images at a start.
+    pub load_threads: usize,
+    /// `checkpoint-log-size`: bytes of log after which a checkpoint is due; 0: never by itself.
+    pub checkpoint_log_size: u64,
+    /// `wal-retain-size`: bytes of log kept for replicas that were away.
+    pub retain_bytes: u64,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            log: LogConfig::default(),
+            load_threads: 2,
+            checkpoint_log_size: 256 << 20,
+            retain_bytes: 256 << 20,
+        }
+    }
+}
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The directory.
+    #[error(transparent)]
+    Directory(#[from] DataDirError),
+    /// The index of the images.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The images.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// The log, once open.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+/// What a start found.
+#[derive(Clone, Debug, Default)]
+pub struct Restart {
+    /// Keys loaded from images.
+    pub image_keys: u64,
+    /// Records of the log applied over them.
+    pub records: u64,
+    /// What the log's recovery found.
+    pub recovery: Recovery,
+    /// How long it took.
+    pub took_ms: u64,
+}
+
+/// What INFO says of checkpoints.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CheckpointStats {
+    /// One is running.
+    pub running: bool,
+    /// The newest one failed.
+    pub last_failed: bool,
+    /// When the newest one was complete, wall clock, ms; the node's start when there was none.
+    pub last_at_ms: u64,
+    /// How long the newest one took.
+    pub last_took_ms: u64,
+    /// Everything below is in images.
+    pub covered_lsn: Lsn,
+    /// Bytes of log that no image covers.
+    pub log_bytes_since: u64,
+}
+
+/// A node's data.
+pub struct Store {
+    directory: Arc<DataDir>,
+    slots: Slots,
+    log: Arc<Log>,
+    checkpointer: Checkpointer,
+    config: StoreConfig,
+    checkpoint_log_size: AtomicU64,
+    retain_bytes: AtomicU64,
+    /// The lowest LSN that replicas still need, when any do.
+    needed_by_replicas: AtomicU64,
+    last_checkpoint_at_ms: AtomicU64,
+    last_checkpoint_failed: AtomicBool,
+    /// Held while received records are in the log and not yet all in the slots.
+    receiving: parking_lot::Mutex<()>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "store in {}", self.directory.root().display())
+    }
+}
+
+/// Applies the log's records over the images.
+struct Replay<'s> {
+    slots: &'s Slots,
+    records: u64,
+}
+
+impl RecordVisitor for Replay<'_> {
+    fn record(&mut self, record: &RecordView<'_>) -> Result<(), VisitError> {
+        self.records += u64::from(self.slots.apply_record(record)?);
+        Ok(())
+    }
+}
+
+/// Fills the slots from images.
+struct Fill<'s>(&'s Slots);
+
+impl ImageVisitor for Fill<'_> {
+    fn on_image(&self, stamp: &ImageStamp) {
+        self.0.with(stamp.slot, |slot| slot.begin_load(stamp.sequence, stamp.lsn));
+    }
+
+    fn on_entry(&self, stamp: &ImageStamp, entry: Entry<'_>) -> Result<(), String> {
+        let expiry = entry.expiry_ms.map_or(Expiry::Clear, Expiry::At);
+        let restore = Mutation::Restore { key: entry.key.into(), value: entry.value.into(), expiry };
+        self.0.with(stamp.slot, |slot| slot.load(&restore)).map_err(|error| error.to_string())
+    }
+}
+
+impl Store {
+    /// Opens the data of a directory, or makes it: images, then the log from where they end.
+    ///
+    /// # Errors
+    /// When anything in it is damaged, missing, foreign or newer; the message names file, offset and slot.
+    pub fn open(root: &Path, config: StoreConfig) -> Result<(Arc<Self>, Restart), StoreError> {
+        let started_ms = clock::monotonic_ms();
+        let directory = Arc::new(DataDir::open_or_create(root, None)?);
+        let manifest = Arc::new(Manifest::open(directory.clone())?);
+        let slots = Slots::default();
+        let loaded = load::load_all(&manifest, config.load_threads, &Fill(&slots))?;
+        let identity = directory.identity();
+        let covered = manifest.covered_lsn();
+        let mut log_config = config.log.clone();
+        log_config.boot = identity.boot;
+        let mut replay = Replay { slots: &slots, records: 0 };
+        let (log, recovery) =
+            Log::open(&directory.wal(), identity.shard, &log_config, covered, covered, &mut replay)?;
+        let restart = Restart {
+            image_keys: loaded.keys,
+            records: replay.records,
+            recovery,
+            took_ms: clock::monotonic_ms() - started_ms,
+        };
+        let store = Self {
+            directory,
+            slots,
+            log,
+            checkpointer: Checkpointer::new(manifest, PassSettings::default()),
+            checkpoint_log_size: AtomicU64::new(config.checkpoint_log_size),
+            retain_bytes: AtomicU64::new(config.retain_bytes),
+            config,
+            needed_by_replicas: AtomicU64::new(u64::MAX),
+            last_checkpoint_at_ms: AtomicU64::new(clock::wall_clock_ms()),
+            last_checkpoint_failed: AtomicBool::new(false),
+            receiving: parking_lot::Mutex::new(()),
+        };
+        Ok((Arc::new(store), restart))
+    }
+
+    /// The slots.
+    pub fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
+    /// The log.
+    pub fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// The directory.
+    pub fn directory(&self) -> &Arc<DataDir> {
+        &self.directory
+    }
+
+    /// The index of the images.
+    pub fn manifest(&self) -> &Arc<Manifest> {
+        self.checkpointer.manifest()
+    }
+
+    /// The node's id.
+    pub fn node_id(&self) -> NodeId {
+        self.directory.identity().node
+    }
+
+    /// The shard whose data this is.
+    pub fn shard_id(&self) -> ShardId {
+        self.directory.identity().shard
+    }
+
+    /// Locks slots, ascending and without doubles, for one command.
+    pub fn lock<'a>(&'a self, ids: &[SlotId], now_ms: u64, scratch: &'a mut Scratch) -> SlotSet<'a> {
+        self.slots.lock(ids, now_ms, &self.log, scratch)
+    }
+
+    /// Takes whole records that the master sent and that continue the log: writes them, then applies them.
+    ///
+    /// # Errors
+    /// When they do not continue the log or cannot be written (nothing was taken), or do not fit the state: the node must
+    /// copy its data anew then.
+    pub fn append_received(&self, at: Lsn, bytes: &[u8]) -> Result<Lsn, ReceiveError> {
+        let _receiving = self.receiving.lock();
+        let end = self.log.append_foreign(at, bytes)?;
+        let mut offset = 0;
+        while offset < bytes.len() {
+            let lsn = at.advance(offset as u64);
+            let record = crate::log::format::decode_record(&bytes[offset..], lsn);
+            let record = record.map_err(|fault| AppendError::Damaged { lsn, fault })?;
+            self.slots.apply_record(&record)?;
+            offset += record.bytes.len();
+        }
+        Ok(end)
+    }
+
+    /// Empties the slots and fills them again from images and log: after the log was cut, since memory may be ahead of it.
+    ///
+    /// # Errors
+    /// When images or log cannot be read; the node must not serve then.
+    pub fn rebuild(&self) -> Result<(), RebuildError> {
+        self.slots.clear();
+        load::load_all(self.manifest(), self.config.load_threads, &Fill(&self.slots))?;
+        let end = self.log.positions().written_lsn();
+        let mut at = self.manifest().covered_lsn();
+        let mut chunk = Vec::new();
+        while at < end {
+            const CHUNK_BYTES: usize = 1 << 20;
+            chunk.clear();
+            let next = self.log.read_chunk(at, CHUNK_BYTES, &mut chunk)?;
+            let mut offset = 0;
+            while offset < chunk.len() {
+                let lsn = at.advance(offset as u64);
+                let record = crate::log::format::decode_record(&chunk[offset..], lsn);
+                let record = record.map_err(|fault| AppendError::Damaged { lsn, fault })?;
+                self.slots.apply_record(&record)?;
+                offset += record.bytes.len();
+            }
+            at = next;
+        }
+        Ok(())
+    }
+
+    /// Throws all data away and begins as the (empty) member of `shard`, whose log it will get from `first_lsn` on, as the
+    /// node `node`. The log of before is kept in the log's set-aside folder.
+    ///
+    /// # Errors
+    /// When the directory cannot be changed; the log is poisoned then.
+    pub fn become_empty(
+        &self,
+        node: NodeId,
+        shard: ShardId,
+        first_lsn: Lsn,
+        history: crate::log::EpochHistory,
+    ) -> Result<(), StoreError> {
+        self.manifest().void_all()?;
+        self.directory.set_identity(node, shard)?;
+        self.slots.clear();
+        self.log.reset(shard, first_lsn, history)?;
+        Ok(())
+    }
+
+    /// A checkpoint: images of all slots that changed, then the log below them is released as far as nobody needs it.
+    ///
+    /// # Errors
+    /// When one is running or something cannot be made durable; the log then keeps everything.
+    pub fn checkpoint(&self) -> Result<PassReport, PassError> {
+        let result = self.checkpointer.run(&Source(self));
+        self.last_checkpoint_failed.store(result.is_err(), Ordering::Relaxed);
+        let report = result?;
+        self.last_checkpoint_at_ms.store(clock::wall_clock_ms(), Ordering::Relaxed);
+        let horizon = self.oldest_to_keep(report.covered_lsn);
+        match self.log.release_below(horizon) {
+            Ok(released) => tracing::info!(
+                slots = report.slots,
+                keys = report.keys,
+                bytes = report.bytes,
+                took_ms = report.took_ms,
+                covered_lsn = report.covered_lsn.0,
+                released_segments = released,
+                "checkpoint complete"
+            ),
+            Err(error) => tracing::warn!(%error, "segments that are no longer needed could not be removed"),
+        }
+        Ok(report)
+    }
+
+    fn oldest_to_keep(&self, checkpoint_lsn: Lsn) -> Lsn {
+        use crate::log::retention::{Holders, oldest_to_keep};
+        let needed = self.needed_by_replicas.load(Ordering::Acquire);
+        let laggards = if needed == u64::MAX { Vec::new() } else { vec![Lsn(needed)] };
+        oldest_to_keep(&Holders {
+            checkpoint_lsn,
+            in_sync: Vec::new(),
+            laggards,
+            end_lsn: self.log.positions().written_lsn(),
+            retain_bytes: self.retain_bytes.load(Ordering::Relaxed),
+        })
+    }
+
+    /// Replication tells the lowest LSN that a replica still needs; `None` when none does.
+    pub fn set_needed_by_replicas(&self, lsn: Option<Lsn>) {
+        self.needed_by_replicas.store(lsn.map_or(u64::MAX, |lsn| lsn.0), Ordering::Release);
+    }
+
+    /// Whether the log has grown so far past the checkpoint that another one is due.
+    pub fn checkpoint_is_due(&self) -> bool {
+        let limit = self.checkpoint_log_size.load(Ordering::Relaxed);
+        limit > 0
+            && !self.checkpointer.progress().is_running()
+            && self.checkpoint_stats().log_bytes_since > limit
+    }
+
+    /// `CONFIG SET checkpoint-log-size`, `wal-retain-size`
+    pub fn set_sizes(&self, checkpoint_log_size: u64, retain_bytes: u64) {
+        self.checkpoint_log_size.store(checkpoint_log_size, Ordering::Relaxed);
+        self.retain_bytes.store(retain_bytes, Ordering::Relaxed);
+    }
+
+    /// What INFO says of checkpoints.
+    pub fn checkpoint_stats(&self) -> CheckpointStats {
+        let progress = self.checkpointer.progress();
+        let covered_lsn = self.manifest().covered_lsn();
+        CheckpointStats {
+            running: progress.is_running(),
+            last_failed: self.last_checkpoint_failed.load(Ordering::Relaxed),
+            last_at_ms: self.last_checkpoint_at_ms.load(Ordering::Relaxed),
+            last_took_ms: progress.last_took_ms(),
+            covered_lsn,
+            log_bytes_since: self.log.positions().written_lsn().since(covered_lsn),
+        }
+    }
+
+    /// How many tails and logs were set aside and are still there.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn set_aside_count(&self) -> std::io::Result<usize> {
+        let path = self.log.directory().join("set-aside");
+        if files::exists(&path)? { Ok(files::list(&path)?.len()) } else { Ok(0) }
+    }
+
+    /// One slot's image as of now, encoded: for a replica's full copy.
+    pub fn image_of(&self, slot: SlotId, builder: &mut ImageBuilder) {
+        Source(self).copy_slot(slot, builder);
+    }
+
+    /// Digest of all slots: equal data, equal digests.
+    pub fn digest(&self) -> u64 {
+        SlotId::all().fold(0, |sum: u64, id| {
+            sum.wrapping_add(self.slot_digest(id).rotate_left(u32::from(id.number()) % 64))
+        })
+    }
+
+    /// Digest of one slot.
+    pub fn slot_digest(&self, slot: SlotId) -> u64 {
+        self.slots.with(slot, |slot| slot.keyspace().digest())
+    }
+}
+
+/// Why records from the master were not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveError {
+    /// They do not continue the log, or it cannot be written.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// They do not fit the state.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+}
+
+/// Why the slots could not be filled again.
+#[derive(Debug, thiserror::Error)]
+pub enum RebuildError {
+    /// The images.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The log.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A record of it.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// A record that does not fit.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+}
+
+/// The store as a checkpoint pass sees it.
+struct Source<'s>(&'s Store);
+
+impl SlotSource for Source<'_> {
+    fn applied_lsn(&self) -> Lsn {
+        self.0.applied_lsn()
+    }
+
+    fn dirty_slots(&self) -> Vec<SlotId> {
+        SlotId::all().filter(|&id| self.0.slots.with(id, |slot| slot.is_dirty())).collect()
+    }
+
+    fn copy_slot(&self, id: SlotId, image: &mut ImageBuilder) {
+        let (shard, epoch) = (self.0.shard_id(), self.0.log.epoch());
+        self.0.slots.with(id, |slot| {
+            image.begin(ImageStamp {
+                kind: ImageKind::Slot,
+                shard,
+                slot: id,
+                epoch,
+                sequence: slot.sequence(),
+                lsn: slot.newest_lsn(),
+                value_version: VALUE_FORMAT_VERSION,
+            });
+            let mut bytes = Vec::new();
+            slot.keyspace().for_each(|key, value, expiry_ms| {
+                bytes.clear();
+                value_format::encode(value, &mut bytes);
+                image.push(key, expiry_ms, &bytes);
+            });
+        });
+    }
+
+    fn wait_until_safe(&self, lsn: Lsn) -> Result<(), String> {
+        let log = &self.0.log;
+        if log.positions().durable_lsn() >= lsn {
+            return Ok(());
+        }
+        log.write_up_to(lsn).and_then(|()| log.sync()).map_err(|error| error.to_string())?;
+        let durable = log.positions().durable_lsn();
+        if durable >= lsn { Ok(()) } else { Err(format!("the log is durable only up to {durable}")) }
+    }
+
+    fn on_imaged(&self, id: SlotId, sequence: SlotSequence) {
+        self.0.slots.with(id, |slot| slot.mark_imaged(sequence));
+    }
+}
+
+impl Store {
+    /// Every record that ends at or below it is in the slots. A master applies a record before it appends it; a replica appends
+    /// first, and nobody looks in between.
+    pub fn applied_lsn(&self) -> Lsn {
+        let _received = self.receiving.lock();
+        self.log.end().lsn
+    }
+}
