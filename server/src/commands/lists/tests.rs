@@ -38,6 +38,31 @@ fn random_list_commands_are_answered_as_redis_answers_them() {
 }
 
 #[test]
+fn long_lists_are_answered_as_redis_answers_them() {
+    const TEMPLATES: &[&str] = &[
+        "LPUSH l w^",
+        "RPUSH l w^",
+        "RPUSH l e+",
+        "LPOP l [c]",
+        "RPOP l 20",
+        "LINDEX l 150",
+        "LINDEX l -150",
+        "LSET l 120 e",
+        "LSET l -120 w",
+        "LINSERT l BEFORE|AFTER w e",
+        "LRANGE l 50 300",
+        "LRANGE l -300 -50",
+        "LTRIM l 0 1000",
+        "LTRIM l 10 -10",
+        "LREM l i w",
+        "LPOS l w [RANK i] [COUNT n]",
+        "LMOVE l l LEFT|RIGHT LEFT|RIGHT",
+        "LMPOP #l LEFT|RIGHT COUNT 150",
+    ];
+    compare_random(TEMPLATES, DUMPS, 1, 1500);
+}
+
+#[test]
 fn mistakes_are_refused_in_redis_words_and_order() {
     compare_script(
         "

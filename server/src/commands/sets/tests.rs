@@ -39,6 +39,30 @@ fn random_set_commands_are_answered_as_redis_answers_them() {
 }
 
 #[test]
+fn large_sets_are_answered_as_redis_answers_them() {
+    const TEMPLATES: &[&str] = &[
+        "SADD s w^",
+        "SADD s i e",
+        "SREM s w^",
+        "SREM s w+",
+        "SMISMEMBER s w+",
+        "SMOVE s s w",
+        "SCARD s",
+        "SPOP s c",
+        "SRANDMEMBER s c",
+        "SINTER s+",
+        "SUNION s+",
+        "SDIFF s+",
+        "SINTERSTORE s s+",
+        "SUNIONSTORE s s+",
+        "SDIFFSTORE s s+",
+        "SINTERCARD #s [LIMIT n]",
+        "SSCAN s 0 COUNT 100000 [MATCH g]",
+    ];
+    compare_random(TEMPLATES, DUMPS, 1, 1500);
+}
+
+#[test]
 fn mistakes_are_refused_in_redis_words_and_order() {
     compare_script(
         "

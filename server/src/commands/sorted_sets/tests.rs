@@ -57,6 +57,37 @@ fn random_sorted_set_commands_are_answered_as_redis_answers_them() {
     }
 }
 
+#[test]
+fn large_sorted_sets_are_answered_as_redis_answers_them() {
+    const TEMPLATES: &[&str] = &[
+        "ZADD z f,w^",
+        "ZADD z GT CH f,w^",
+        "ZADD z f e",
+        "ZINCRBY z f w",
+        "ZREM z w^",
+        "ZSCORE z w",
+        "ZCOUNT z b b",
+        "ZRANK z w",
+        "ZREVRANK z w",
+        "ZRANGE z 100 200 [REV] [WITHSCORES]",
+        "ZRANGE z b b BYSCORE [REV] LIMIT 50 100 [WITHSCORES]",
+        "ZREVRANGE z -200 -100",
+        "ZRANGESTORE z z 0 300",
+        "ZREMRANGEBYRANK z 0 150",
+        "ZREMRANGEBYRANK z -50 -1",
+        "ZREMRANGEBYSCORE z b b",
+        "ZUNIONSTORE z #z [WEIGHTS f*] [AGGREGATE SUM|MIN|MAX]",
+        "ZINTERSTORE z #z [WEIGHTS f*] [AGGREGATE SUM|MIN|MAX]",
+        "ZDIFF #z [WITHSCORES]",
+        "ZINTERCARD #z [LIMIT n]",
+        "ZPOPMIN z 30",
+        "ZPOPMAX z 30",
+        "ZRANDMEMBER z c [WITHSCORES]",
+        "ZSCAN z 0 COUNT 100000 [MATCH g]",
+    ];
+    compare_random(TEMPLATES, DUMPS, 1, 1500);
+}
+
 /// All members have the same score, as BYLEX wants it.
 #[test]
 fn random_ranges_of_members_are_answered_as_redis_answers_them() {

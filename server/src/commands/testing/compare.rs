@@ -90,16 +90,15 @@ fn normalized(words: &[Vec<u8>], mut reply: Reply) -> Reply {
     reply
 }
 
-/// Large scores have more digits in Redis 7.0 than in 7.2, and than they need; and whether a zero keeps its sign depends on
-/// the sorted set's encoding there.
+/// Redis 7.0 prints more digits than 7.2, and than are needed; and whether a zero keeps its sign depends on the sorted
+/// set's encoding there.
 fn unify_scores(reply: &mut Reply) {
     match reply {
-        Reply::Bulk(text) | Reply::Double(text) if text.contains("e+") || text.len() > 15 => {
+        Reply::Bulk(text) | Reply::Double(text) => {
             if let Ok(score) = text.parse::<f64>() {
-                *text = format!("{score:e}");
+                *text = format!("{:e}", score + 0.0);
             }
         }
-        Reply::Bulk(text) | Reply::Double(text) if text == "-0" => "0".clone_into(text),
         other => other.elements().into_iter().flatten().for_each(unify_scores),
     }
 }

@@ -5,10 +5,12 @@
 //! token    = [ token… ]        now and then
 //!          | word | a|b        itself, one of them
 //!          | kind | kind+      an argument, one to four of them
+//!          | kind^             fifty to two hundred of them
 //!          | #key              a number of keys, then that many keys
 //!          | kind*             as many arguments as the last #key had keys
 //! kind     = l s z h t   a key that most often holds a list, set, sorted set, hash, string
-//!          | e element   | i small integer | n small integer, mostly positive | c 0 or a large number
+//!          | e element   | w one of 2000 elements
+//!          | i small integer | n small integer, mostly positive | c 0 or a large number
 //!          | f score     | b end of a range of scores | x end of a range of members | g glob pattern
 //! ```
 
@@ -72,7 +74,7 @@ impl Grammar {
             b"-1",
             b"0",
             b"9223372036854775807",
-            b"-9223372036854775808",
+            b"-9223372036854775807",
             b"1.5",
             b"nan",
             b" 1",
@@ -89,11 +91,19 @@ impl Grammar {
         } else if let Some(kind) = token.strip_suffix('*') {
             (0..self.keys).for_each(|_| words.push(self.argument(kind)));
         } else if let Some(kinds) = token.strip_suffix('+') {
-            for _ in 0..self.dice.usize(1..5) {
-                kinds.split(',').for_each(|kind| words.push(self.argument(kind)));
-            }
+            let count = self.dice.usize(1..5);
+            self.repeat(kinds, count, words);
+        } else if let Some(kinds) = token.strip_suffix('^') {
+            let count = self.dice.usize(50..200);
+            self.repeat(kinds, count, words);
         } else {
             words.push(self.argument(token));
+        }
+    }
+
+    fn repeat(&mut self, kinds: &str, count: usize, words: &mut Vec<Vec<u8>>) {
+        for _ in 0..count {
+            kinds.split(',').for_each(|kind| words.push(self.argument(kind)));
         }
     }
 
@@ -101,6 +111,7 @@ impl Grammar {
         match token {
             "l" | "s" | "z" | "h" | "t" => self.key(token),
             "e" => self.element(),
+            "w" => format!("w{}", self.dice.u16(..2000)).into_bytes(),
             "i" => self.dice.i64(-6..7).to_string().into_bytes(),
             "n" => self.dice.i64(-1..6).max(self.dice.i64(-1..6)).to_string().into_bytes(),
             "c" => {
