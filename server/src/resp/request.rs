@@ -200,6 +200,9 @@ impl RequestParser {
         self.ranges.shrink_to(RANGES_KEPT);
         self.inline.clear();
         self.inline.shrink_to(LINE_BYTES_MAX);
+        if let Some(count) = self.short_number(bytes, b'*', UNAUTHENTICATED_ARGUMENTS_MAX) {
+            return Ok(Some(count));
+        }
         let Some(line) = self.line(bytes, ProtocolError::TooBigMultibulkCount)? else { return Ok(None) };
         match parse_i64(&line[1..]) {
             Some(count) if count > i64::from(i32::MAX) => Err(ProtocolError::InvalidMultibulkLength),
@@ -215,6 +218,9 @@ impl RequestParser {
     }
 
     fn bulk_length(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<usize>, ProtocolError> {
+        if let Some(length) = self.short_number(bytes, b'$', limits.bulk_max) {
+            return Ok(Some(length));
+        }
         let Some(line) = self.line(bytes, ProtocolError::TooBigBulkCount)? else { return Ok(None) };
         match line.first() {
             Some(b'$') => {}
@@ -230,6 +236,24 @@ impl RequestParser {
             }
             _ => Err(ProtocolError::InvalidBulkLength),
         }
+    }
+
+    /// The number of one or two digits behind `kind` at `at`, when its whole line is there and it is not above `max`; `at`
+    /// moves behind it. Nearly all are such; what this declines goes the long way, which knows what is wrong with it.
+    fn short_number(&mut self, bytes: &[u8], kind: u8, max: usize) -> Option<usize> {
+        let (number, length) = match *bytes.get(self.at..)? {
+            [first, ones @ b'0'..=b'9', b'\r', b'\n', ..] if first == kind => (ones - b'0', 4),
+            [first, tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'\r', b'\n', ..] if first == kind => {
+                ((tens - b'0') * 10 + (ones - b'0'), 5)
+            }
+            _ => return None,
+        };
+        let number = usize::from(number);
+        (number <= max).then(|| {
+            self.at += length;
+            self.searched = 0;
+            number
+        })
     }
 
     /// The line at `at`, without its end, once both bytes of its end are there; `at` moves behind it.
