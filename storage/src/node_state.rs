@@ -293,6 +293,11 @@ impl NodeState {
         self.run("read a note", move |trees| Ok(trees.notes.get(name)?.map(|value| value.to_vec())))
     }
 
+    /// Why every call is answered with an error, if that is so.
+    pub fn failure(&self) -> Option<NodeStateError> {
+        self.failed.lock().clone()
+    }
+
     /// Runs `work` on sled's thread; a failure or panic stays.
     fn run<R: Send + 'static>(
         &self,
@@ -326,6 +331,10 @@ impl NodeState {
 impl Drop for NodeState {
     fn drop(&mut self) {
         *self.jobs.lock() = None;
+        if self.failed.lock().is_some() {
+            // Nobody waits for a sled that has failed: it may hang.
+            return;
+        }
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {

@@ -76,7 +76,7 @@ pub struct FileUsage {
 pub struct Manifest {
     dir: Arc<DataDir>,
     directory: PathBuf,
-    state: NodeState,
+    state: Mutex<Arc<NodeState>>,
     current: Mutex<Current>,
     next_file: AtomicU64,
 }
@@ -121,7 +121,7 @@ impl Manifest {
         let manifest = Self {
             dir,
             directory,
-            state,
+            state: Mutex::new(Arc::new(state)),
             current: Mutex::new(Current { rows, images_from }),
             next_file: AtomicU64::new(next_file),
         };
@@ -153,9 +153,9 @@ impl Manifest {
         &self.dir
     }
 
-    /// The node's small state, for its notes.
-    pub fn state(&self) -> &NodeState {
-        &self.state
+    /// The node's small state, for its notes. Ask anew each time: it is replaced when it has failed.
+    pub fn state(&self) -> Arc<NodeState> {
+        self.state.lock().clone()
     }
 
     /// Where the image files are.
@@ -221,7 +221,7 @@ impl Manifest {
         after.rows.extend(changes.iter().copied());
         after.newest_file = after.newest_file.max(newest_file);
         after.generation += 1;
-        self.state.put_images(&after, changes.iter().map(|(of, _)| *of))?;
+        self.working_state(&current.rows)?.put_images(&after, changes.iter().map(|(of, _)| *of))?;
         let before = std::mem::replace(&mut current.rows, after);
         let (was, is) = (files_of(&before), files_of(&current.rows));
         drop(current);
@@ -243,11 +243,28 @@ impl Manifest {
         current.images_from = first;
         let generation = current.rows.generation + 1;
         let after = ImageRows { rows: BTreeMap::new(), newest_file: first - 1, generation };
-        self.state.put_images(&after, current.rows.rows.keys().copied())?;
+        self.working_state(&current.rows)?.put_images(&after, current.rows.rows.keys().copied())?;
         let before = std::mem::replace(&mut current.rows, after);
         drop(current);
         files_of(&before).into_iter().for_each(|number| self.remove(number));
         Ok(())
+    }
+
+    /// The state, or a new one in its place when it has failed (a full disk, a failed sync): sled does not recover from that
+    /// by itself, and what it synced then is not believed. The rows are those it held before.
+    fn working_state(&self, rows: &ImageRows) -> Result<Arc<NodeState>, ManifestError> {
+        let mut state = self.state.lock();
+        let Some(failure) = state.failure() else { return Ok(state.clone()) };
+        let aside = put_state_aside(&self.dir)?;
+        let (new, _) = NodeState::open(&self.dir.state())?;
+        new.put_images(rows, rows.rows.keys().copied())?;
+        tracing::warn!(
+            reason = %failure,
+            set_aside = aside.map(|path| path.display().to_string()),
+            "the node's small state has failed; it was set aside and written anew"
+        );
+        *state = Arc::new(new);
+        Ok(state.clone())
     }
 
     /// The image files that rows point to, and how much of each is in use.
