@@ -28,7 +28,7 @@ fn pop(context: &mut DataContext<'_>, end: ListEnd) -> CommandResult {
     let count = match arguments.len() {
         2 => None,
         3 => Some(at_least(arguments[2], 0, MUST_BE_POSITIVE)?),
-        _ => return Err(CommandError::wrong_arity(*arguments)),
+        _ => return Err(CommandError::wrong_arity(arguments)),
     };
     let Some(list) = data.list(key)? else {
         if count.is_some() {
@@ -69,7 +69,7 @@ fn pop_into_array(data: &mut SlotSet<'_>, reply: &mut ReplyWriter<'_>, key: &[u8
 /// LMPOP numkeys key [key …] LEFT|RIGHT [COUNT count]
 pub fn lmpop(context: &mut DataContext<'_>) -> CommandResult {
     let DataContext { arguments, data, reply, .. } = context;
-    let pop = MultiPop::parse(*arguments, end_of)?;
+    let pop = MultiPop::parse(arguments, end_of)?;
     for index in pop.keys {
         let key = arguments[index];
         if data.list(key)?.is_some() {

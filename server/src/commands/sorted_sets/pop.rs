@@ -74,7 +74,7 @@ fn take(
 /// ZMPOP numkeys key [key …] MIN|MAX [COUNT count]
 pub fn zmpop(context: &mut DataContext<'_>) -> CommandResult {
     let DataContext { arguments, data, reply, .. } = context;
-    let pop = MultiPop::parse(*arguments, |word| {
+    let pop = MultiPop::parse(arguments, |word| {
         if is(word, "MIN") {
             Ok(End::Lowest)
         } else if is(word, "MAX") {

@@ -72,7 +72,7 @@ fn rank(context: &mut DataContext<'_>, reverse: bool) -> CommandResult {
         [] => false,
         [option] if is(option, "WITHSCORE") => true,
         [_] => return Err(CommandError::Syntax),
-        _ => return Err(CommandError::wrong_arity(*arguments)),
+        _ => return Err(CommandError::wrong_arity(arguments)),
     };
     let set = data.sorted_set(arguments[1])?;
     let found = set.and_then(|set| {

@@ -311,6 +311,33 @@ fn a_rank_comes_with_its_score_when_asked() {
 }
 
 #[test]
+fn a_scan_visits_every_member_of_a_large_sorted_set_page_by_page() {
+    let mut bench = Bench::new(Protocol::Resp3);
+    for number in 0..1000 {
+        bench.run(&format!("ZADD z {number} member:{number}"));
+    }
+    let (mut cursor, mut seen, mut pages) = ("0".to_owned(), Vec::new(), 0);
+    loop {
+        let Reply::Array(parts) = bench.run(&format!("ZSCAN z {cursor} COUNT 50")) else { panic!("a page") };
+        let [Reply::Bulk(next), Reply::Array(page)] = parts.as_slice() else { panic!("a cursor and a page") };
+        for pair in page.chunks(2) {
+            let [Reply::Bulk(member), Reply::Bulk(score)] = pair else { panic!("a member and its score") };
+            assert_eq!(*member, format!("member:{score}"));
+            seen.push(member.clone());
+        }
+        pages += 1;
+        if next == "0" {
+            break;
+        }
+        cursor = next.clone();
+    }
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 1000);
+    assert!(pages > 5, "{pages} pages");
+}
+
+#[test]
 fn random_members_are_different_and_carry_their_scores() {
     let mut bench = Bench::new(Protocol::Resp3);
     for number in 0..50 {
