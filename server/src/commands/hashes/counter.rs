@@ -1,0 +1,26 @@
+//! Fields are counted with: HINCRBY HINCRBYFLOAT.
+
+use holdfast_storage::long_double::LongDouble;
+use holdfast_storage::mutation::Mutation;
+use holdfast_storage::number::parse_i64;
+
+use crate::command::arguments::integer;
+use crate::command::errors::CommandError;
+use crate::commands::context::{CommandResult, DataContext, TypedValues};
+
+/// HINCRBY key field increment
+pub fn hincrby(context: &mut DataContext<'_>) -> CommandResult {
+    let DataContext { arguments, data, reply, .. } = context;
+    let (key, field) = (arguments[1], arguments[2]);
+    let increment = integer(arguments[3])?;
+    let current = match data.hash(key)?.and_then(|hash| hash.get(field)) {
+        Some(value) => parse_i64(value).ok_or(CommandError::Text("ERR hash value is not an integer".into()))?,
+        None => 0,
+    };
+    let sum = current.checked_add(increment).ok_or(CommandError::Overflow)?;
+    let mut text = itoa::Buffer::new();
+    let value = text.format(sum).as_bytes();
+    data.mutate(&Mutation::HashSet { key: key.into(), pairs: vec![(field.into(), value.into())] });
+    reply.integer(sum);
+    Ok(())
+}
