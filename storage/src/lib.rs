@@ -7,6 +7,8 @@ pub mod platform;
 pub mod sync_file_range;
 /// Numbers as Redis reads and prints them.
 pub mod number;
+/// The extended precision that INCRBYFLOAT counts in.
+pub mod long_double;
 /// FORMAT: the vocabulary of change, the body of a record.
 pub mod mutation;
 /// The data types: what a key can hold.

@@ -24,3 +24,26 @@ pub fn hincrby(context: &mut DataContext<'_>) -> CommandResult {
     reply.integer(sum);
     Ok(())
 }
+
+/// HINCRBYFLOAT key field increment
+pub fn hincrbyfloat(context: &mut DataContext<'_>) -> CommandResult {
+    let DataContext { arguments, data, reply, .. } = context;
+    let (key, field) = (arguments[1], arguments[2]);
+    let increment = LongDouble::parse(arguments[3]).ok_or(CommandError::NotAFloat)?;
+    if !increment.is_finite() {
+        return Err(CommandError::Text("ERR value is NaN or Infinity".into()));
+    }
+    let current = match data.hash(key)?.and_then(|hash| hash.get(field)) {
+        Some(value) => LongDouble::parse(value).ok_or(CommandError::Text("ERR hash value is not a float".into()))?,
+        None => LongDouble::from(0),
+    };
+    let sum = current + increment;
+    if !sum.is_finite() {
+        return Err(CommandError::NanOrInfinity);
+    }
+    let text = sum.to_string();
+    let value = text.as_bytes();
+    data.mutate(&Mutation::HashSet { key: key.into(), pairs: vec![(field.into(), value.into())] });
+    reply.bulk(value);
+    Ok(())
+}

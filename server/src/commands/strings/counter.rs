@@ -4,7 +4,6 @@ use holdfast_storage::long_double::LongDouble;
 use holdfast_storage::mutation::{Expiry, Mutation};
 use holdfast_storage::types::StringRef;
 
-use super::value::bytes;
 use crate::command::arguments::integer;
 use crate::command::errors::CommandError;
 use crate::commands::context::{CommandResult, DataContext, TypedValues};
@@ -46,5 +45,27 @@ fn add(context: &mut DataContext<'_>, increment: i64) -> CommandResult {
     };
     data.mutate(&Mutation::SetInteger { key: key.into(), value });
     reply.integer(value);
+    Ok(())
+}
+
+/// INCRBYFLOAT key increment
+pub fn incrbyfloat(context: &mut DataContext<'_>) -> CommandResult {
+    let DataContext { arguments, data, reply, .. } = context;
+    let key = arguments[1];
+    let string = data.string(key)?;
+    let current = match string {
+        None => LongDouble::from(0),
+        Some(StringRef::Int(number)) => LongDouble::from(number),
+        Some(StringRef::Bytes(bytes)) => LongDouble::parse(bytes).ok_or(CommandError::NotAFloat)?,
+    };
+    let increment = LongDouble::parse(arguments[2]).ok_or(CommandError::NotAFloat)?;
+    let sum = current + increment;
+    if !sum.is_finite() {
+        return Err(CommandError::NanOrInfinity);
+    }
+    let text = sum.to_string();
+    let value = text.as_bytes();
+    data.mutate(&Mutation::SetString { key: key.into(), value: value.into(), expiry: Expiry::Keep });
+    reply.bulk(value);
     Ok(())
 }
