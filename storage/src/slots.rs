@@ -2,6 +2,7 @@
 //! the slots a command needs, applies its mutations, and appends its records to the log before it lets go. So within a slot
 //! the order of the log is the order of execution, and no change is without its record.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use holdfast_words::{Lsn, SLOT_COUNT, SlotId, SlotSequence};
@@ -303,7 +304,7 @@ impl Slots {
                 Held { id, slot, before, body: bodies.next().expect("one body for each slot") }
             })
             .collect();
-        SlotSet { slots: self, log, held, now_ms, record }
+        SlotSet { slots: self, log, held, now_ms, record, visited_lsn: Cell::default() }
     }
 }
 
@@ -330,6 +331,8 @@ pub struct SlotSet<'a> {
     held: smallvec::SmallVec<[Held<'a>; 1]>,
     now_ms: u64,
     record: &'a mut Vec<u8>,
+    /// The newest LSN of the slots that were visited without being held.
+    visited_lsn: Cell<Lsn>,
 }
 
 impl SlotSet<'_> {
@@ -388,9 +391,19 @@ impl SlotSet<'_> {
             Some(position) => work(&self.held[position].slot.keyspace),
             None => {
                 assert!(self.held.is_empty(), "{id:?} is visited while other slots are held");
-                self.slots.with(id, |slot| work(&slot.keyspace))
+                self.slots.with(id, |slot| {
+                    self.visited_lsn.set(self.visited_lsn.get().max(slot.newest_lsn));
+                    work(&slot.keyspace)
+                })
             }
         }
+    }
+
+    /// Number of keys in all slots, with what this command has changed so far.
+    pub fn key_count(&self) -> u64 {
+        let unsettled: i64 =
+            self.held.iter().map(|held| held.slot.keyspace.len() as i64 - held.before.keys as i64).sum();
+        self.slots.key_count().saturating_add_signed(unsettled)
     }
 
     /// Applies the mutation and adds it to the command's record, unless it changed nothing.
@@ -440,7 +453,7 @@ impl SlotSet<'_> {
     }
 
     /// Appends the command's records, all or nothing, and lets go of the slots. Returns the LSN that a reply showing these
-    /// slots must wait for, whether or not this command changed them.
+    /// slots, and those it visited, must wait for, whether or not this command changed them.
     ///
     /// # Errors
     /// When the log can take nothing any more; memory is then ahead of the log and the node must stop serving.
@@ -470,7 +483,8 @@ impl SlotSet<'_> {
                 held.before = Counted::of(&held.slot);
             }
         }
-        Ok(self.held.iter().map(|held| held.slot.newest_lsn).max().unwrap_or_default())
+        let held_lsn = self.held.iter().map(|held| held.slot.newest_lsn).max().unwrap_or_default();
+        Ok(held_lsn.max(self.visited_lsn.get()))
     }
 }
 

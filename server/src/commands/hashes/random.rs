@@ -1,6 +1,6 @@
 //! HRANDFIELD.
 
-use hashbrown::HashSet;
+use foldhash::{HashSet, HashSetExt};
 use holdfast_storage::types::Hash;
 
 use crate::command::arguments::is;
@@ -14,7 +14,7 @@ pub fn hrandfield(context: &mut DataContext<'_>) -> CommandResult {
     let DataContext { arguments, data, reply, dice } = context;
     let key = arguments[1];
     let Some(&count) = arguments.get(2) else {
-        reply.bulk_or_null(data.hash(key)?.and_then(|hash| hash.random(dice)).map(|(field, _)| field));
+        reply.bulk_or_null(data.hash(key)?.map(|hash| hash.random(dice).0));
         return Ok(());
     };
     let size = sample_size(count)?;
@@ -34,7 +34,7 @@ pub fn hrandfield(context: &mut DataContext<'_>) -> CommandResult {
     if size.may_repeat {
         pairs.begin(size.count);
         for _ in 0..size.count {
-            pairs.push(hash.random(dice).expect("a hash is never empty"));
+            pairs.push(hash.random(dice));
         }
     } else {
         distinct(hash, size, dice, &mut pairs);
@@ -56,7 +56,7 @@ fn distinct(hash: &Hash, size: SampleSize, dice: &mut fastrand::Rng, pairs: &mut
         // Most throws give a field that is not there yet.
         let mut seen = HashSet::with_capacity(count);
         while seen.len() < count {
-            let (field, value) = hash.random(dice).expect("a hash is never empty");
+            let (field, value) = hash.random(dice);
             if seen.insert(field) {
                 pairs.push((field, value));
             }
