@@ -11,3 +11,6 @@ pub use random::hrandfield;
 pub use read::{hexists, hget, hgetall, hkeys, hlen, hmget, hstrlen, hvals};
 pub use scan::hscan;
 pub use write::{hdel, hmset, hset, hsetnx};
+
+#[cfg(test)]
+mod tests;

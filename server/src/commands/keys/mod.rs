@@ -11,3 +11,6 @@ pub use existence::{del, exists, touch, type_name};
 pub use expiry::{expire, expireat, expiretime, persist, pexpire, pexpireat, pexpiretime, pttl, ttl};
 pub use object::{memory, object};
 pub use rename::{copy, rename, renamenx};
+
+#[cfg(test)]
+mod tests;

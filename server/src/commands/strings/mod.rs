@@ -13,3 +13,6 @@ pub use counter::{decr, decrby, incr, incrby, incrbyfloat};
 pub use get::{get, getdel, getex, getrange, mget, strlen};
 pub use lcs::lcs;
 pub use set::{getset, mset, msetnx, psetex, set, setex, setnx};
+
+#[cfg(test)]
+mod tests;
