@@ -25,7 +25,10 @@ pub struct LongDouble {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Magnitude {
     /// `mantissa × 2^exponent`; the mantissa's top bit is set unless the exponent is the least or the number zero.
-    Finite { mantissa: u64, exponent: i32 },
+    Finite {
+        mantissa: u64,
+        exponent: i32,
+    },
     Infinite,
 }
 
@@ -366,8 +369,8 @@ mod tests {
     #[test]
     fn what_is_no_number_or_out_of_range_is_refused() {
         for text in [
-            "", " 1", "1 ", "nan", "-nan", "1e", "1e+", ".", "-", "+-1", "0x", "0x.", "1,5", "1e5000", "-1e5000", "1e-5000",
-            "1.2.3", "abc", "0x1p", "1_0",
+            "", " 1", "1 ", "nan", "-nan", "1e", "1e+", ".", "-", "+-1", "0x", "0x.", "1,5", "1e5000",
+            "-1e5000", "1e-5000", "1.2.3", "abc", "0x1p", "1_0",
         ] {
             assert_eq!(LongDouble::parse(text.as_bytes()), None, "{text:?}");
         }

@@ -10,6 +10,14 @@ pub mod sampling;
 pub mod scan;
 /// The arguments of LMPOP and ZMPOP.
 pub mod multi_pop;
+/// The replies to HELP.
+pub mod help;
+/// Commands on keys of any type, and on all keys.
+pub mod keys;
+/// Strings.
+pub mod strings;
+/// Hashes.
+pub mod hashes;
 /// Lists.
 pub mod lists;
 /// Sets.

@@ -5,7 +5,6 @@ use holdfast_storage::slots::SlotSet;
 use holdfast_storage::types::ValueRef;
 use holdfast_words::{SLOT_COUNT, SlotId};
 
-use super::existence::name_of_type;
 use crate::command::arguments::{Options, cursor, is};
 use crate::command::errors::CommandError;
 use crate::commands::context::{CommandResult, DataContext};
@@ -55,13 +54,17 @@ pub fn keys(context: &mut DataContext<'_>) -> CommandResult {
     Ok(())
 }
 
-/// How often RANDOMKEY tries again when it finds an expired key.
-const RANDOM_KEY_TRIES: usize = 100;
+/// How many slots RANDOMKEY tries by lot; when all it finds there has expired, it takes what it finds first.
+const RANDOM_KEY_TRIES: usize = 10;
 
 /// RANDOMKEY
 pub fn randomkey(context: &mut DataContext<'_>) -> CommandResult {
     let DataContext { data, reply, dice, .. } = context;
-    let found = (0..RANDOM_KEY_TRIES).find_map(|_| random_key(data, dice));
+    let now_ms = data.now_ms();
+    let by_lot = (0..RANDOM_KEY_TRIES).find_map(|_| random_key(data, dice));
+    let found = by_lot.or_else(|| {
+        SlotId::all().find_map(|slot| data.visit(slot, |keyspace| keyspace.random_key(dice, now_ms).map(Box::from)))
+    });
     reply.bulk_or_null(found.as_deref());
     Ok(())
 }
@@ -77,7 +80,7 @@ fn random_key(data: &SlotSet<'_>, dice: &mut fastrand::Rng) -> Option<Box<[u8]>>
                     left = after;
                     None
                 }
-                None => Some(keyspace.random_key(dice, now_ms).map(Into::into)),
+                None => Some(keyspace.random_key(dice, now_ms).map(Box::from)),
             })
         })
         .flatten()
@@ -101,7 +104,7 @@ pub fn scan(context: &mut DataContext<'_>) -> CommandResult {
     reply_page(reply, |page| {
         walk(data, place, scan.count, |key, value, expiry_ms| {
             let is_gone = expiry_ms.is_some_and(|at_ms| at_ms <= now_ms);
-            let is_of_type = type_name.as_deref().is_none_or(|name| name == name_of_type(value).as_bytes());
+            let is_of_type = type_name.as_deref().is_none_or(|name| name == value.type_name().as_bytes());
             if !is_gone && is_of_type && scan.wants(key) {
                 page.push(key);
             }

@@ -3,6 +3,7 @@
 use holdfast_storage::mutation::{DeleteReason, Mutation};
 use holdfast_storage::types::ValueRef;
 
+use super::peek;
 use crate::commands::context::{CommandResult, DataContext};
 
 /// DEL key [key …], and UNLINK
@@ -22,29 +23,20 @@ pub fn del(context: &mut DataContext<'_>) -> CommandResult {
 /// EXISTS key [key …]; a key given twice counts twice
 pub fn exists(context: &mut DataContext<'_>) -> CommandResult {
     let DataContext { arguments, data, reply, .. } = context;
-    reply.count(arguments[1..].iter().filter(|key| data.get(key).is_some()).count());
+    reply.count(arguments[1..].iter().filter(|key| peek(data, key).is_some()).count());
     Ok(())
 }
 
-/// TOUCH key [key …]: looking at a key is what touches it
+/// TOUCH key [key …]: getting a key is what touches it
 pub fn touch(context: &mut DataContext<'_>) -> CommandResult {
-    exists(context)
+    let DataContext { arguments, data, reply, .. } = context;
+    reply.count(arguments[1..].iter().filter(|key| data.get(key).is_some()).count());
+    Ok(())
 }
 
 /// TYPE key
 pub fn type_name(context: &mut DataContext<'_>) -> CommandResult {
     let DataContext { arguments, data, reply, .. } = context;
-    reply.simple(data.get(arguments[1]).map_or("none", name_of_type));
+    reply.simple(peek(data, arguments[1]).map_or("none", ValueRef::type_name));
     Ok(())
-}
-
-/// The name that TYPE gives and that SCAN's TYPE takes.
-pub fn name_of_type(value: ValueRef<'_>) -> &'static str {
-    match value {
-        ValueRef::String(_) => "string",
-        ValueRef::Hash(_) => "hash",
-        ValueRef::List(_) => "list",
-        ValueRef::Set(_) => "set",
-        ValueRef::SortedSet(_) => "zset",
-    }
 }

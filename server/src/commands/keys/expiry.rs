@@ -2,6 +2,7 @@
 
 use holdfast_storage::mutation::{DeleteReason, Mutation};
 
+use super::peek;
 use crate::command::arguments::{integer, is};
 use crate::command::errors::CommandError;
 use crate::commands::context::{CommandResult, DataContext};
@@ -118,7 +119,7 @@ fn round_to_seconds(ms: u64) -> u64 {
 fn reply_time(context: &mut DataContext<'_>, show: impl FnOnce(u64, u64) -> u64) -> CommandResult {
     let DataContext { arguments, data, reply, .. } = context;
     let key = arguments[1];
-    reply.integer(match (data.get(key), data.expiry_ms(key)) {
+    reply.integer(match (peek(data, key), data.expiry_ms(key)) {
         (None, _) => -2,
         (Some(_), None) => -1,
         (Some(_), Some(at_ms)) => i64::try_from(show(at_ms, data.now_ms())).unwrap_or(i64::MAX),

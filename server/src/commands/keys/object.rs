@@ -2,6 +2,7 @@
 
 use holdfast_storage::types::{StringRef, ValueRef};
 
+use super::peek;
 use crate::command::arguments::Options;
 use crate::command::errors::CommandError;
 use crate::commands::context::{CommandResult, DataContext};
@@ -23,7 +24,7 @@ pub fn object(context: &mut DataContext<'_>) -> CommandResult {
         (b"help" | b"encoding" | b"refcount" | b"idletime" | b"freq", _) => return Err(CommandError::wrong_arity(arguments)),
         _ => return Err(CommandError::unknown_subcommand(arguments)),
     };
-    let Some(value) = data.get(key) else {
+    let Some(value) = peek(data, key) else {
         reply.null();
         return Ok(());
     };
@@ -33,7 +34,7 @@ pub fn object(context: &mut DataContext<'_>) -> CommandResult {
             ValueRef::String(StringRef::Int(0..10_000)) => SHARED_REFERENCES,
             _ => 1,
         }),
-        b"idletime" => reply.count(0),
+        b"idletime" => reply.count(data.keyspace(key).idle_seconds(key, data.now_ms()).unwrap_or(0) as usize),
         _ => {
             let text = "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when \
                         switching between policies at runtime LRU and LFU data will take some time to adjust.";

@@ -5,7 +5,7 @@ use holdfast_storage::slots::SlotSet;
 use holdfast_storage::types::value_format;
 use holdfast_words::SlotId;
 
-use crate::command::arguments::Options;
+use crate::command::arguments::{Options, within};
 use crate::command::errors::CommandError;
 use crate::commands::context::{CommandResult, DataContext};
 
@@ -57,7 +57,7 @@ pub fn copy(context: &mut DataContext<'_>) -> CommandResult {
         if options.is("REPLACE") {
             replace = true;
         } else if options.is("DB") && options.remaining() > 0 {
-            if options.integer()? != 0 {
+            if within(options.value()?, i32::MIN.into()..=i32::MAX.into())? != 0 {
                 return Err(CommandError::Text("ERR DB index is out of range".into()));
             }
         } else {

@@ -1,8 +1,8 @@
 //! Strings are changed in part: APPEND SETRANGE.
 
 use holdfast_storage::mutation::{Expiry, Mutation};
+use holdfast_storage::types::StringRef;
 
-use super::value::length;
 use crate::command::arguments::integer;
 use crate::command::errors::CommandError;
 use crate::commands::context::{CommandResult, DataContext, TypedValues};
@@ -19,7 +19,7 @@ pub fn append(context: &mut DataContext<'_>) -> CommandResult {
         reply.count(value.len());
         return Ok(());
     };
-    let length = length(string);
+    let length = string.len();
     check_length(length as u64, value)?;
     if !value.is_empty() {
         data.mutate(&Mutation::SpliceString { key: key.into(), offset: length as u64, bytes: value.into() });
@@ -35,7 +35,7 @@ pub fn setrange(context: &mut DataContext<'_>) -> CommandResult {
     let Ok(offset) = u64::try_from(integer(arguments[2])?) else {
         return Err(CommandError::Text("ERR offset is out of range".into()));
     };
-    let length = data.string(key)?.map_or(0, length);
+    let length = data.string(key)?.map_or(0, StringRef::len);
     if value.is_empty() {
         reply.count(length);
         return Ok(());

@@ -1,10 +1,10 @@
 //! Strings are read: GET MGET STRLEN GETRANGE SUBSTR, and with a side effect on the key: GETDEL GETEX.
 
 use holdfast_storage::mutation::{DeleteReason, Mutation};
-use holdfast_storage::types::ValueRef;
+use holdfast_storage::types::{StringRef, ValueRef};
 
 use super::options::{Grammar, Options};
-use super::value::{bytes, length, reply_string};
+use super::value::reply_string;
 use crate::command::arguments::integer;
 use crate::commands::context::{CommandResult, DataContext, TypedValues};
 
@@ -32,7 +32,7 @@ pub fn mget(context: &mut DataContext<'_>) -> CommandResult {
 /// STRLEN key
 pub fn strlen(context: &mut DataContext<'_>) -> CommandResult {
     let DataContext { arguments, data, reply, .. } = context;
-    reply.count(data.string(arguments[1])?.map_or(0, length));
+    reply.count(data.string(arguments[1])?.map_or(0, StringRef::len));
     Ok(())
 }
 
@@ -44,7 +44,7 @@ pub fn getrange(context: &mut DataContext<'_>) -> CommandResult {
         reply.bulk(b"");
         return Ok(());
     };
-    reply.bulk(range(&bytes(string), start, end));
+    reply.bulk(range(string.bytes(&mut itoa::Buffer::new()), start, end));
     Ok(())
 }
 

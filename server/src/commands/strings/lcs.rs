@@ -1,12 +1,9 @@
 //! LCS: the longest common subsequence of two strings, by the classic table.
 
-use std::borrow::Cow;
-
 use holdfast_storage::slots::SlotSet;
 use holdfast_storage::types::ValueRef;
 
 use super::append::STRING_BYTES_MAX;
-use super::value::bytes;
 use crate::command::arguments::integer;
 use crate::command::errors::CommandError;
 use crate::commands::context::{CommandResult, DataContext};
@@ -47,14 +44,15 @@ impl Options {
 /// LCS key1 key2 [LEN] [IDX] [MINMATCHLEN length] [WITHMATCHLEN]
 pub fn lcs(context: &mut DataContext<'_>) -> CommandResult {
     let DataContext { arguments, data, reply, .. } = context;
-    let (a, b) = (operand(data, arguments[1])?, operand(data, arguments[2])?);
+    let (mut a, mut b) = (itoa::Buffer::new(), itoa::Buffer::new());
+    let (a, b) = (operand(data, arguments[1], &mut a)?, operand(data, arguments[2], &mut b)?);
     let options = Options::parse(&arguments[3..])?;
-    let table = Table::new(&a, &b)?;
+    let table = Table::new(a, b)?;
     if options.length {
         reply.count(table.length());
         return Ok(());
     }
-    let ranges = table.ranges(&a, &b);
+    let ranges = table.ranges(a, b);
     if options.indexes {
         reply_indexes(reply, &ranges, table.length(), &options);
     } else {
@@ -69,10 +67,10 @@ fn error(text: &'static str) -> CommandError {
     CommandError::Text(text.into())
 }
 
-fn operand<'v>(data: &'v SlotSet<'_>, key: &[u8]) -> CommandResult<Cow<'v, [u8]>> {
+fn operand<'v>(data: &'v SlotSet<'_>, key: &[u8], buffer: &'v mut itoa::Buffer) -> CommandResult<&'v [u8]> {
     match data.get(key) {
-        None => Ok(Cow::Borrowed(b"")),
-        Some(ValueRef::String(string)) => Ok(bytes(string)),
+        None => Ok(b""),
+        Some(ValueRef::String(string)) => Ok(string.bytes(buffer)),
         Some(_) => Err(error("ERR The specified keys must contain string values")),
     }
 }

@@ -37,7 +37,6 @@ const TEMPLATES: &[&str] = &[
     "LCS t t [LEN]",
     "LCS t t IDX [MINMATCHLEN n] [WITHMATCHLEN]",
     "TTL t",
-    "OBJECT ENCODING t",
     "SADD s e",
 ];
 
@@ -144,9 +143,7 @@ fn mistakes_are_refused_in_redis_words_and_order() {
         APPEND missing4 ''
         EXISTS missing4
         APPEND missing4 12
-        OBJECT ENCODING missing4
         APPEND missing5 12
-        OBJECT ENCODING missing5
         INCR missing5
         APPEND s x
         SETRANGE s x y

@@ -1,5 +1,7 @@
 //! The same commands on a [`Bench`] and on a real redis-server, in both protocols; the first difference ends the test.
 
+use holdfast_storage::platform::clock;
+
 use super::grammar::Grammar;
 use super::redis::{RedisClient, RedisServer};
 use super::{Bench, Reply};
@@ -53,6 +55,7 @@ impl Pair {
         const SHOWN: usize = 30;
         let line = words.iter().map(|word| format!("\"{}\" ", word.escape_ascii())).collect();
         self.history.push(line);
+        self.bench.now_ms = clock::wall_clock_ms();
         let ours = normalized(words, self.bench.call(words));
         let theirs = normalized(words, self.redis.call(words));
         if ours != theirs {
@@ -74,8 +77,19 @@ fn normalized(words: &[Vec<u8>], mut reply: Reply) -> Reply {
                 elements.sort();
             }
         }
+        b"hrandfield" if is_flat_pairs(words, &reply) => sort_pairs(&mut reply),
+        b"hrandfield" => {
+            if let Some(elements) = reply.elements() {
+                elements.sort();
+            }
+        }
+        b"pttl" => {
+            if let Reply::Integer(ms @ 0..) = &mut reply {
+                *ms = (*ms + 500) / 1000;
+            }
+        }
         b"hgetall" => sort_pairs(&mut reply),
-        b"sscan" => {
+        b"sscan" | b"scan" => {
             if let Some([_, page]) = reply.elements().map(Vec::as_mut_slice) {
                 page.elements().expect("a page is an array").sort();
             }
@@ -101,6 +115,11 @@ fn unify_scores(reply: &mut Reply) {
         }
         other => other.elements().into_iter().flatten().for_each(unify_scores),
     }
+}
+
+/// Whether HRANDFIELD's fields and values stand in one array, as RESP2 has them.
+fn is_flat_pairs(words: &[Vec<u8>], reply: &Reply) -> bool {
+    matches!(reply, Reply::Array(elements) if words.len() == 4 && matches!(elements.first(), Some(Reply::Bulk(_))))
 }
 
 /// Sorts a flat sequence of pairs.

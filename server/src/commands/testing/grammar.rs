@@ -9,6 +9,7 @@
 //!          | #key              a number of keys, then that many keys
 //!          | kind*             as many arguments as the last #key had keys
 //! kind     = l s z h t   a key that most often holds a list, set, sorted set, hash, string
+//!          | d decimal number | v string value
 //!          | e element   | w one of 2000 elements
 //!          | i small integer | n small integer, mostly positive | c 0 or a large number
 //!          | f score     | b end of a range of scores | x end of a range of members | g glob pattern
@@ -121,6 +122,11 @@ impl Grammar {
                     b"100000".to_vec()
                 }
             }
+            "d" => self.decimal(),
+            "v" => match self.dice.u8(..3) {
+                0 => self.decimal(),
+                _ => self.element(),
+            },
             "f" => self.score().into_bytes(),
             "b" => {
                 let score = self.score();
@@ -161,6 +167,18 @@ impl Grammar {
             16 => self.dice.i64(..).to_string().into_bytes(),
             _ => format!("m{}", self.dice.u8(..12)).into_bytes(),
         }
+    }
+
+    fn decimal(&mut self) -> Vec<u8> {
+        let whole = self.dice.i32(-300..300);
+        let fraction = self.dice.u32(..10_000);
+        match self.dice.u8(..10) {
+            0 => format!("{whole}e{}", self.dice.i32(-20..30)),
+            1 => format!("{whole}.{fraction:04}{fraction:04}{fraction:04}"),
+            2..6 => format!("{whole}.{fraction}"),
+            _ => whole.to_string(),
+        }
+        .into_bytes()
     }
 
     /// Scores that print the same whichever way a double is printed.
