@@ -16,6 +16,7 @@ use holdfast_tests::loop_device::MountedImage;
 use parking_lot::Mutex;
 
 const WRITER: &str = env!("CARGO_BIN_EXE_power-cut-writer");
+/// How often the power is cut; POWER_CUTS sets another number, for a long run.
 const CUTS: usize = 30;
 const DISK_SIZE: u64 = 256 << 20;
 
@@ -124,7 +125,8 @@ fn cut_power(cuts: usize, mode: &str, skip_sync: Option<&str>) -> Option<Vec<Str
 
 #[test]
 fn nothing_acknowledged_as_durable_is_missing_after_a_power_cut() {
-    if let Some(losses) = cut_power(CUTS, "all", None) {
+    let cuts = std::env::var("POWER_CUTS").ok().and_then(|cuts| cuts.parse().ok()).unwrap_or(CUTS);
+    if let Some(losses) = cut_power(cuts, "all", None) {
         assert!(losses.is_empty(), "{losses:#?}");
     }
 }

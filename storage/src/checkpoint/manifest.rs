@@ -10,6 +10,10 @@
 //! | C. fails, panics, hangs, contradicts its stamp | | broken state: set aside, rebuild; notes are lost |
 //! | D. as A | a row's bytes are not there, or only older images | image files were lost: refuse |
 //! | E. B or C | a file cannot be scanned | both were damaged: refuse |
+//!
+//! A state that fails while the node runs (full disk, failed sync) is set aside too, at the next change, and written anew
+//! from memory: sled does not come back from an error by itself. What images cover of the log does not stand in it, but in
+//! the directory's header: the state is never the only copy of anything that counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
