@@ -287,3 +287,6 @@ impl Cluster {
 fn watch<'a>(registry: &'a Registry, cluster: &Cluster, now_ms: u64) -> Watch<'a> {
     Watch { me: cluster.me, registry, now_ms, timeout_ms: cluster.settings.node_timeout_ms }
 }
+
+#[cfg(test)]
+mod tests;

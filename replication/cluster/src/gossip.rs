@@ -120,12 +120,7 @@ pub fn on_rumours(watch: &Watch<'_>, table: &mut NodeTable, reporter: NodeId, to
         watch.on_report(table, reporter, rumour.node, rumour.suspected);
         let Some(peer) = table.get_mut(rumour.node) else { continue };
         // Hearsay postpones the next ping; it never answers one.
-        let doubted = rumour.suspected
-            || peer.ping_sent_ms.is_some()
-            || peer.failed_ms.is_some()
-            || !peer.reports.is_empty()
-            || rumour.idle_ms > watch.timeout_ms;
-        if !doubted {
+        if !rumour.suspected && rumour.idle_ms <= watch.timeout_ms {
             peer.vouched_ms = peer.vouched_ms.max(watch.now_ms.saturating_sub(rumour.idle_ms));
         }
     }

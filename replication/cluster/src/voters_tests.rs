@@ -97,4 +97,7 @@ fn masters_are_preferred_and_the_silent_are_not_taken_on() {
     done(&mut registry, Change::Replicate { node: node_id(2), master: node_id(1), node_is_empty: true });
     let voters = desired_voters(&registry, |id| id != node_id(4));
     assert_eq!(voters, BTreeSet::from([1, 3, 5].map(node_id)));
+    let registry = spread(&["a", "a", "a", "a", "a"]);
+    let three_live = desired_voters(&registry, |id| id <= node_id(3));
+    assert_eq!(three_live, BTreeSet::from([1, 2, 3].map(node_id)), "five with two silent would be worse");
 }

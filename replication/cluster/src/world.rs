@@ -71,6 +71,8 @@ pub struct World {
     pub rumours: u64,
     /// Messages of this kind are lost.
     pub lose: Option<MessageKind>,
+    /// These get no news of the registry.
+    pub unfed: BTreeSet<NodeId>,
     /// Nothing is proposed by this node.
     pub mute: Option<NodeId>,
 }
@@ -92,6 +94,7 @@ impl World {
             messages: 0,
             rumours: 0,
             lose: None,
+            unfed: BTreeSet::new(),
             mute: None,
         };
         for n in 1..=count {
@@ -439,7 +442,7 @@ impl World {
     }
 
     fn feed(&mut self, id: NodeId, input: Input) {
-        if !self.is_up(id) {
+        if !self.is_up(id) || (matches!(input, Input::Registry(_)) && self.unfed.contains(&id)) {
             return;
         }
         let now_ms = self.now_ms;

@@ -118,14 +118,12 @@ impl Cluster {
         match self.joining.on_meet(&self.registry, self.me, self.may_join(), &card) {
             Verdict::Welcome => self.welcome(now_ms, sender, card.token, out),
             Verdict::Admit => {
-                self.joining.take(card.token);
                 self.welcoming.insert(card.node.id, (sender, card.token));
                 let add = Change::AddNode { node: card.node, epoch: card.epoch, claims: card.claims };
                 self.propose(now_ms, add, out);
             }
             Verdict::AskBack => {
-                // Under the sender's own token, which ends its meeting when ours arrives there.
-                self.joining.meet(sender, card.token);
+                self.joining.meet(sender, self.dice.roll());
                 self.send_meets(now_ms, out);
             }
             Verdict::Refuse => {
