@@ -33,6 +33,8 @@ pub struct Bench {
     protocol: Protocol,
     /// The commands' wall-clock time.
     pub now_ms: u64,
+    /// What a reply to the last command waits for.
+    pub gate_lsn: Lsn,
 }
 
 impl Bench {
@@ -59,6 +61,7 @@ impl Bench {
             dice: Rng::with_seed(1),
             protocol,
             now_ms: 1_700_000_000_000,
+            gate_lsn: Lsn::ZERO,
         }
     }
 
@@ -79,10 +82,9 @@ impl Bench {
         self.log.end().lsn
     }
 
-    /// Runs a command given as words between spaces.
+    /// Runs a command given as words between spaces; '' is an empty word.
     pub fn run(&mut self, command: &str) -> Reply {
-        let words: Vec<_> = command.split_whitespace().map(|word| word.as_bytes().to_vec()).collect();
-        self.call(&words)
+        self.call(&words(command))
     }
 
     /// Runs a command.
@@ -113,20 +115,61 @@ impl Bench {
         }
         ids.sort_unstable();
         ids.dedup();
-        let mut data = self.slots.lock(&ids, self.now_ms, &self.log, &mut self.scratch);
-        let expired = delete_expired(&mut data, keys::positions(id, &arguments).map(|place| arguments[place]));
+        let data = self.slots.lock(&ids, self.now_ms, &self.log, &mut self.scratch);
         let reply = ReplyWriter::new(output, self.protocol);
         let mut context = DataContext { arguments: &arguments, data, reply, dice: &mut self.dice };
-        let result = handlers::handler(id)(&mut context);
-        assert!(
-            result.is_ok() || expired || !context.data.has_changes(),
-            "{} failed after a change",
-            words[0].escape_ascii()
-        );
-        let lsn = context.data.commit().expect("the log takes it");
-        self.log.write_up_to(lsn).expect("the log is written");
+        let result = run_one(id, &mut context);
+        self.gate_lsn = context.data.commit().expect("the log takes it");
+        self.log.write_up_to(self.gate_lsn).expect("the log is written");
         result
     }
+
+    /// Runs commands as EXEC does, under the locks of all slots, and returns their replies.
+    pub fn transaction(&mut self, commands: &[&str]) -> Vec<Reply> {
+        let commands: Vec<_> = commands.iter().map(|command| words(command)).collect();
+        let commands: Vec<Vec<&[u8]>> =
+            commands.iter().map(|words| words.iter().map(Vec::as_slice).collect()).collect();
+        let mut output = Vec::new();
+        let ids: Vec<_> = SlotId::all().collect();
+        self.gate_lsn = {
+            let data = self.slots.lock(&ids, self.now_ms, &self.log, &mut self.scratch);
+            let reply = ReplyWriter::new(&mut output, self.protocol);
+            let mut context = DataContext { arguments: &[], data, reply, dice: &mut self.dice };
+            for arguments in &commands {
+                context.arguments = arguments;
+                let (id, _) = resolve(arguments).expect("a command");
+                run_one(id, &mut context).expect("a command that succeeds");
+            }
+            context.data.commit().expect("the log takes it")
+        };
+        let mut unread = output.as_slice();
+        let mut replies = Vec::new();
+        while let Some((reply, length)) = Reply::decode(unread) {
+            replies.push(reply);
+            unread = &unread[length..];
+        }
+        replies
+    }
+}
+
+/// The words of a command; '' is an empty one.
+fn words(command: &str) -> Vec<Vec<u8>> {
+    command.split_whitespace().map(|word| word.replace("''", "").into_bytes()).collect()
+}
+
+/// Runs a command under the locks that are held.
+fn run_one(id: CommandId, context: &mut DataContext<'_>) -> Result<(), CommandError> {
+    let arguments = context.arguments;
+    let declared = keys::positions(id, arguments).map(|place| arguments[place]);
+    let had_changes = context.data.has_changes();
+    let expired = delete_expired(&mut context.data, declared);
+    let result = handlers::handler(id)(context);
+    assert!(
+        result.is_ok() || had_changes || expired || !context.data.has_changes(),
+        "{} failed after a change",
+        arguments[0].escape_ascii()
+    );
+    result
 }
 
 /// What the runner does before a command: deletes its expired keys; says whether there were any.

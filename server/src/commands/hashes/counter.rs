@@ -14,7 +14,9 @@ pub fn hincrby(context: &mut DataContext<'_>) -> CommandResult {
     let (key, field) = (arguments[1], arguments[2]);
     let increment = integer(arguments[3])?;
     let current = match data.hash(key)?.and_then(|hash| hash.get(field)) {
-        Some(value) => parse_i64(value).ok_or(CommandError::Text("ERR hash value is not an integer".into()))?,
+        Some(value) => {
+            parse_i64(value).ok_or(CommandError::Text("ERR hash value is not an integer".into()))?
+        }
         None => 0,
     };
     let sum = current.checked_add(increment).ok_or(CommandError::Overflow)?;
@@ -34,7 +36,9 @@ pub fn hincrbyfloat(context: &mut DataContext<'_>) -> CommandResult {
         return Err(CommandError::Text("ERR value is NaN or Infinity".into()));
     }
     let current = match data.hash(key)?.and_then(|hash| hash.get(field)) {
-        Some(value) => LongDouble::parse(value).ok_or(CommandError::Text("ERR hash value is not a float".into()))?,
+        Some(value) => {
+            LongDouble::parse(value).ok_or(CommandError::Text("ERR hash value is not a float".into()))?
+        }
         None => LongDouble::from(0),
     };
     let sum = current + increment;

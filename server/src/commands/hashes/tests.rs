@@ -38,6 +38,28 @@ fn random_hash_commands_are_answered_as_redis_answers_them() {
     }
 }
 
+const LARGE_TEMPLATES: &[&str] = &[
+    "HSET h w,v^",
+    "HSET h w,v^",
+    "HDEL h w^",
+    "HSET h w,v+",
+    "HDEL h w+",
+    "HMGET h w^",
+    "HLEN h",
+    "HINCRBY h w i",
+    "HSETNX h w v",
+    "HGETALL h",
+    "HSCAN h 0 COUNT 100000",
+    "HRANDFIELD h c WITHVALUES",
+    "OBJECT ENCODING h",
+    "DEL h",
+];
+
+#[test]
+fn large_hashes_are_answered_as_redis_answers_them() {
+    compare_random(LARGE_TEMPLATES, DUMPS, 1, 1500);
+}
+
 #[test]
 fn mistakes_are_refused_in_redis_words_and_order() {
     compare_script(
@@ -168,4 +190,26 @@ fn a_scan_shows_every_field_with_its_value() {
     }
     assert_eq!(seen.len(), 3000);
     assert_eq!(seen[&Reply::Bulk("f7".to_owned())], Reply::Bulk("v7".to_owned()));
+}
+
+#[test]
+fn a_command_that_changes_nothing_logs_nothing() {
+    let mut bench = Bench::new(Protocol::Resp2);
+    bench.run("HSET h f v");
+    let end = bench.log_end();
+    for command in [
+        "HSETNX h f w",
+        "HDEL h missing",
+        "HDEL missing f",
+        "HINCRBY h f 1",
+        "HINCRBYFLOAT h f 1",
+        "HSET h f",
+        "HRANDFIELD h",
+        "HGETALL h",
+    ] {
+        bench.run(command);
+        assert_eq!(bench.log_end(), end, "{command}");
+    }
+    bench.run("HDEL h f");
+    assert!(bench.log_end() > end);
 }

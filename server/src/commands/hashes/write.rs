@@ -1,8 +1,6 @@
 //! Fields are set and removed: HSET HMSET HSETNX HDEL.
 
-use holdfast_storage::mutation::{Bin, Mutation};
-use holdfast_storage::slots::SlotSet;
-use holdfast_storage::types::Hash;
+use holdfast_storage::mutation::Mutation;
 
 use crate::command::errors::CommandError;
 use crate::commands::context::{CommandResult, DataContext, TypedValues};
@@ -28,14 +26,9 @@ fn set_pairs(context: &mut DataContext<'_>) -> CommandResult<usize> {
         return Err(CommandError::wrong_arity(arguments));
     }
     let key = arguments[1];
-    let before = length(data, key)?;
+    data.hash(key)?;
     let pairs = arguments[2..].chunks_exact(2).map(|pair| (pair[0].into(), pair[1].into())).collect();
-    data.mutate(&Mutation::HashSet { key: key.into(), pairs });
-    Ok(length(data, key)? - before)
-}
-
-fn length(data: &SlotSet<'_>, key: &[u8]) -> CommandResult<usize> {
-    Ok(data.hash(key)?.map_or(0, Hash::len))
+    Ok(data.mutate(&Mutation::HashSet { key: key.into(), pairs }).added)
 }
 
 /// HSETNX key field value
@@ -54,16 +47,11 @@ pub fn hsetnx(context: &mut DataContext<'_>) -> CommandResult {
 pub fn hdel(context: &mut DataContext<'_>) -> CommandResult {
     let DataContext { arguments, data, reply, .. } = context;
     let key = arguments[1];
-    let Some(hash) = data.hash(key)? else {
+    if data.hash(key)?.is_none() {
         reply.integer(0);
         return Ok(());
-    };
-    let before = hash.len();
-    let fields: Vec<Bin<'_>> =
-        arguments[2..].iter().filter(|field| hash.contains(field)).map(|&field| field.into()).collect();
-    if !fields.is_empty() {
-        data.mutate(&Mutation::HashDelete { key: key.into(), fields });
     }
-    reply.count(before - length(data, key)?);
+    let fields = arguments[2..].iter().map(|&field| field.into()).collect();
+    reply.count(data.mutate(&Mutation::HashDelete { key: key.into(), fields }).changed);
     Ok(())
 }

@@ -43,7 +43,8 @@ pub fn keys(context: &mut DataContext<'_>) -> CommandResult {
     for slot in SlotId::all() {
         data.visit(slot, |keyspace| {
             keyspace.for_each(|key, _, expiry_ms| {
-                if !expiry_ms.is_some_and(|at_ms| at_ms <= now_ms) && (everything || glob::matches(pattern, key)) {
+                let is_there = expiry_ms.is_none_or(|at_ms| at_ms > now_ms);
+                if is_there && (everything || glob::matches(pattern, key)) {
                     reply.bulk(key);
                     found += 1;
                 }
@@ -63,7 +64,8 @@ pub fn randomkey(context: &mut DataContext<'_>) -> CommandResult {
     let now_ms = data.now_ms();
     let by_lot = (0..RANDOM_KEY_TRIES).find_map(|_| random_key(data, dice));
     let found = by_lot.or_else(|| {
-        SlotId::all().find_map(|slot| data.visit(slot, |keyspace| keyspace.random_key(dice, now_ms).map(Box::from)))
+        SlotId::all()
+            .find_map(|slot| data.visit(slot, |keyspace| keyspace.random_key(dice, now_ms).map(Box::from)))
     });
     reply.bulk_or_null(found.as_deref());
     Ok(())
@@ -103,9 +105,9 @@ pub fn scan(context: &mut DataContext<'_>) -> CommandResult {
     let now_ms = data.now_ms();
     reply_page(reply, |page| {
         walk(data, place, scan.count, |key, value, expiry_ms| {
-            let is_gone = expiry_ms.is_some_and(|at_ms| at_ms <= now_ms);
+            let is_there = expiry_ms.is_none_or(|at_ms| at_ms > now_ms);
             let is_of_type = type_name.as_deref().is_none_or(|name| name == value.type_name().as_bytes());
-            if !is_gone && is_of_type && scan.wants(key) {
+            if is_there && is_of_type && scan.wants(key) {
                 page.push(key);
             }
         })
@@ -133,7 +135,10 @@ impl Place {
 
     /// Zero where the scan begins, and where it ends.
     fn cursor(self) -> u64 {
-        assert!(self.inner >> (63 - Self::SLOT_BITS) == 0, "a cursor that clients with signed numbers cannot carry");
+        assert!(
+            self.inner >> (63 - Self::SLOT_BITS) == 0,
+            "a cursor that clients with signed numbers cannot carry"
+        );
         if self.slot == SLOT_COUNT { 0 } else { self.inner << Self::SLOT_BITS | u64::from(self.slot) }
     }
 }
@@ -146,7 +151,9 @@ fn walk(
     mut visit: impl FnMut(&[u8], ValueRef<'_>, Option<u64>),
 ) -> Place {
     let mut seen = 0;
-    while seen < count && let Some(slot) = SlotId::new(place.slot) {
+    while seen < count
+        && let Some(slot) = SlotId::new(place.slot)
+    {
         place.inner = data.visit(slot, |keyspace| {
             if keyspace.is_empty() {
                 return 0;

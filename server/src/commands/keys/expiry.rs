@@ -27,7 +27,12 @@ pub fn pexpireat(context: &mut DataContext<'_>) -> CommandResult {
     expire_at(context, "pexpireat", 1, true)
 }
 
-fn expire_at(context: &mut DataContext<'_>, command: &'static str, unit_ms: i64, absolute: bool) -> CommandResult {
+fn expire_at(
+    context: &mut DataContext<'_>,
+    command: &'static str,
+    unit_ms: i64,
+    absolute: bool,
+) -> CommandResult {
     let DataContext { arguments, data, reply, .. } = context;
     let key = arguments[1];
     let condition = Condition::parse(&arguments[3..])?;
@@ -77,7 +82,9 @@ impl Condition {
             return Err(CommandError::Text(text.into()));
         }
         if this.later && this.sooner {
-            return Err(CommandError::Text("ERR GT and LT options at the same time are not compatible".into()));
+            return Err(CommandError::Text(
+                "ERR GT and LT options at the same time are not compatible".into(),
+            ));
         }
         Ok(this)
     }

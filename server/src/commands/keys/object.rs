@@ -21,7 +21,9 @@ pub fn object(context: &mut DataContext<'_>) -> CommandResult {
             return Ok(());
         }
         (b"encoding" | b"refcount" | b"idletime" | b"freq", &[key]) => key,
-        (b"help" | b"encoding" | b"refcount" | b"idletime" | b"freq", _) => return Err(CommandError::wrong_arity(arguments)),
+        (b"help" | b"encoding" | b"refcount" | b"idletime" | b"freq", _) => {
+            return Err(CommandError::wrong_arity(arguments));
+        }
         _ => return Err(CommandError::unknown_subcommand(arguments)),
     };
     let Some(value) = peek(data, key) else {

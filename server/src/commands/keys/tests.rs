@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use holdfast_words::Lsn;
+
 use crate::commands::testing::{Bench, Reply, compare_random, compare_script};
 use crate::resp::Protocol;
 
@@ -191,7 +193,8 @@ fn scan_all(bench: &mut Bench, options: &str, mut between: impl FnMut(&mut Bench
     let (mut cursor, mut seen) = ("0".to_owned(), BTreeSet::new());
     loop {
         let mut page = bench.run(&format!("SCAN {cursor} {options}"));
-        let Some([Reply::Bulk(next), Reply::Array(keys)]) = page.elements().map(|page| page.as_slice()) else {
+        let Some([Reply::Bulk(next), Reply::Array(keys)]) = page.elements().map(|page| page.as_slice())
+        else {
             panic!("{page:?}")
         };
         for key in keys {
@@ -265,4 +268,72 @@ fn flushing_leaves_nothing_also_after_a_restart() {
     let mut bench = bench.restarted();
     assert_eq!(bench.run("KEYS *"), Reply::Array(vec![Reply::Bulk("after".to_owned())]));
     assert_eq!(bench.run("DBSIZE"), Reply::Integer(1));
+}
+
+#[test]
+fn a_command_that_changes_nothing_logs_nothing() {
+    let mut bench = Bench::new(Protocol::Resp2);
+    bench.run("SET t v");
+    bench.run("SET u v PX 1000");
+    let end = bench.log_end();
+    for command in [
+        "DEL missing",
+        "PERSIST t",
+        "PERSIST missing",
+        "EXPIRE missing 5",
+        "EXPIRE t 5 XX",
+        "PEXPIRE u 2000 LT",
+        "RENAME t t",
+        "RENAMENX t u",
+        "COPY t u",
+        "COPY missing x",
+        "TOUCH t",
+        "OBJECT ENCODING t",
+    ] {
+        bench.run(command);
+        assert_eq!(bench.log_end(), end, "{command}");
+    }
+    bench.run("PERSIST u");
+    assert!(bench.log_end() > end);
+}
+
+#[test]
+fn a_walk_waits_for_the_newest_record_of_all_it_shows() {
+    let mut bench = bench_with_keys(10);
+    let end = bench.log_end();
+    for command in ["KEYS *", "SCAN 0 COUNT 1000"] {
+        bench.gate_lsn = Lsn::ZERO;
+        bench.run(command);
+        assert_eq!(bench.gate_lsn, end, "{command}");
+    }
+    bench.run("GET elsewhere");
+    assert_eq!(bench.gate_lsn, Lsn::ZERO);
+}
+
+#[test]
+fn in_a_transaction_the_walks_see_what_came_before() {
+    let mut bench = bench_with_keys(3);
+    let replies = bench.transaction(&[
+        "DEL key:0 key:1",
+        "SET x y",
+        "DBSIZE",
+        "KEYS x",
+        "SCAN 0 COUNT 100 MATCH key*",
+        "FLUSHALL",
+        "DBSIZE",
+        "RANDOMKEY",
+    ]);
+    let bulk = |text: &str| Reply::Bulk(text.to_owned());
+    assert_eq!(
+        replies[2..],
+        [
+            Reply::Integer(2),
+            Reply::Array(vec![bulk("x")]),
+            Reply::Array(vec![bulk("0"), Reply::Array(vec![bulk("key:2")])]),
+            Reply::Simple("OK".to_owned()),
+            Reply::Integer(0),
+            Reply::NullBulk,
+        ]
+    );
+    assert_eq!(bench.run("DBSIZE"), Reply::Integer(0));
 }

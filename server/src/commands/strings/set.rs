@@ -113,7 +113,7 @@ pub fn msetnx(context: &mut DataContext<'_>) -> CommandResult {
 }
 
 fn pairs<'r, 'a>(arguments: &'r [&'a [u8]]) -> CommandResult<&'r [&'a [u8]]> {
-    if arguments.len() % 2 == 0 {
+    if arguments.len().is_multiple_of(2) {
         return Err(CommandError::wrong_arity(arguments));
     }
     Ok(&arguments[1..])

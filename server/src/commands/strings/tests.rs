@@ -232,3 +232,32 @@ fn an_expired_key_counts_as_missing_for_every_writer() {
     bench.now_ms += 1000;
     assert_eq!(bench.run("EXISTS a b c"), Reply::Integer(3));
 }
+
+#[test]
+fn a_command_that_changes_nothing_logs_nothing() {
+    let mut bench = Bench::new(Protocol::Resp2);
+    bench.run("SET t v");
+    bench.run("SADD s a");
+    let end = bench.log_end();
+    for command in [
+        "SET t w NX",
+        "SET missing w XX",
+        "SET missing v PXAT 5",
+        "SETNX t w",
+        "GETEX t",
+        "GETEX t PERSIST",
+        "GETEX missing EX 5",
+        "GETDEL missing",
+        "MSETNX u 1 t 2",
+        "APPEND t ''",
+        "SETRANGE missing 5 ''",
+        "INCR t",
+        "INCRBYFLOAT t 1",
+        "SET s v GET",
+    ] {
+        bench.run(command);
+        assert_eq!(bench.log_end(), end, "{command}");
+    }
+    bench.run("GETEX t EX 5");
+    assert!(bench.log_end() > end);
+}

@@ -4,7 +4,7 @@ use holdfast_storage::platform::clock;
 
 use super::grammar::Grammar;
 use super::redis::{RedisClient, RedisServer};
-use super::{Bench, Reply};
+use super::{Bench, Reply, words};
 use crate::resp::Protocol;
 
 /// Compares a script, one command per line.
@@ -29,11 +29,6 @@ pub fn compare_random(templates: &'static [&'static str], dumps: &[&str], seed: 
         let mut pair = Pair { bench: bench.restarted(), redis, history };
         dumps.iter().for_each(|dump| pair.compare(&words(dump)));
     });
-}
-
-/// The words of a command; '' is an empty one.
-fn words(line: &str) -> Vec<Vec<u8>> {
-    line.split_whitespace().map(|word| word.replace("''", "").into_bytes()).collect()
 }
 
 fn in_both_protocols(work: impl Fn(Pair)) {
