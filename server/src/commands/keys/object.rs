@@ -21,9 +21,6 @@ pub fn object(context: &mut DataContext<'_>) -> CommandResult {
             return Ok(());
         }
         (b"encoding" | b"refcount" | b"idletime" | b"freq", &[key]) => key,
-        (b"help" | b"encoding" | b"refcount" | b"idletime" | b"freq", _) => {
-            return Err(CommandError::wrong_arity(arguments));
-        }
         _ => return Err(CommandError::unknown_subcommand(arguments)),
     };
     let Some(value) = peek(data, key) else {
@@ -61,7 +58,7 @@ const OBJECT_HELP: &[&str] = &[
     "    <key>.",
 ];
 
-/// MEMORY USAGE key [SAMPLES count], MEMORY HELP
+/// MEMORY USAGE key [SAMPLES count], MEMORY DOCTOR, MEMORY HELP
 pub fn memory(context: &mut DataContext<'_>) -> CommandResult {
     let DataContext { arguments, data, reply, .. } = context;
     match (arguments[1].to_ascii_lowercase().as_slice(), &arguments[2..]) {
@@ -82,12 +79,20 @@ pub fn memory(context: &mut DataContext<'_>) -> CommandResult {
             help::reply(reply, "MEMORY", MEMORY_HELP);
             Ok(())
         }
-        (b"usage" | b"help", _) => Err(CommandError::wrong_arity(arguments)),
+        (b"doctor", []) => {
+            reply.verbatim(b"txt", MEMORY_DOCTOR);
+            Ok(())
+        }
         _ => Err(CommandError::unknown_subcommand(arguments)),
     }
 }
 
+const MEMORY_DOCTOR: &[u8] = b"Memory is allocated by mimalloc, which is not examined here. INFO memory has the totals, \
+    MEMORY USAGE a key's share.\n";
+
 const MEMORY_HELP: &[&str] = &[
+    "DOCTOR",
+    "    Return memory problems reports.",
     "USAGE <key> [SAMPLES <count>]",
     "    Return memory in bytes used by <key> and its value. Nested values are",
     "    sampled up to <count> times (default: 5, 0 means sample all).",

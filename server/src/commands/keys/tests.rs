@@ -337,3 +337,18 @@ fn in_a_transaction_the_walks_see_what_came_before() {
     );
     assert_eq!(bench.run("DBSIZE"), Reply::Integer(0));
 }
+
+#[test]
+fn help_is_given_line_by_line() {
+    let mut bench = Bench::new(Protocol::Resp3);
+    for (command, first) in [("OBJECT HELP", "ENCODING <key>"), ("MEMORY HELP", "DOCTOR")] {
+        let mut reply = bench.run(command);
+        let lines = reply.elements().expect("an array");
+        assert_eq!(lines[1], Reply::Simple(first.to_owned()));
+        assert_eq!(lines.last(), Some(&Reply::Simple("    Print this help.".to_owned())));
+    }
+    assert!(matches!(bench.run("MEMORY DOCTOR"), Reply::Verbatim(text) if text.starts_with("txt:")));
+    bench.run("RPUSH l a b c");
+    let Reply::Integer(bytes) = bench.run("MEMORY USAGE l SAMPLES 0") else { panic!("a number of bytes") };
+    assert!((1..1000).contains(&bytes), "{bytes}");
+}
