@@ -165,6 +165,7 @@ fn popped_members_are_different_members_and_are_gone() {
             // The log knows which members were chosen.
             let mut bench = bench.restarted();
             popped.extend(members(bench.run("SMEMBERS s")));
+            assert_eq!(popped.len(), 100, "what was popped is gone");
             popped.sort();
             popped.dedup();
             assert_eq!(popped.len(), 100);
