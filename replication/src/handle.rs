@@ -1,0 +1,268 @@
+//! What the server sees of the cluster: a snapshot to look at, requests that answer later, positions of replicas. The driver
+//! ([`crate::bus`]) fills it; nothing here decides.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use holdfast_cluster::change::{Change, Outcome};
+use holdfast_cluster::view::{Routes, View};
+use holdfast_words::{Lsn, NodeId};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+
+/// CLUSTER FAILOVER's modes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FailoverMode {
+    /// Hand over with nothing lost and writes held for a moment.
+    Handover,
+    /// An election with this node as the only candidate.
+    Force,
+    /// As `Force` where a majority of voters is there.
+    Takeover,
+}
+
+/// What the server asks of the driver; each answers when it is committed, or says why not (the text of the error reply).
+#[derive(Debug)]
+pub enum Request {
+    /// A change of the registry.
+    Propose(Change),
+    /// CLUSTER MEET.
+    Meet {
+        /// Where the other node's bus is.
+        bus: SocketAddr,
+    },
+    /// CLUSTER RESET.
+    Reset {
+        /// Take a new node id.
+        hard: bool,
+    },
+    /// CLUSTER FAILOVER.
+    Failover(FailoverMode),
+    /// The node stops: hand the metadata leadership over, close connections.
+    Stop,
+}
+
+/// A request on its way to the driver.
+pub type Asked = (Request, oneshot::Sender<Result<Outcome, String>>);
+
+/// A replica as its master sees it.
+#[derive(Clone, Debug)]
+pub struct ReplicaInfo {
+    /// The replica.
+    pub node: NodeId,
+    /// Its data port.
+    pub address: SocketAddr,
+    /// It streams; not copying and not away.
+    pub online: bool,
+    /// Handed to its kernel.
+    pub written_lsn: Lsn,
+    /// On its disk.
+    pub durable_lsn: Lsn,
+    /// In its slots.
+    pub applied_lsn: Lsn,
+    /// Milliseconds since its last word.
+    pub lag_ms: u64,
+}
+
+/// How far a replica's connection to its master is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LinkState {
+    /// Not connected.
+    Connecting,
+    /// A full copy is under way.
+    Copying,
+    /// The log streams.
+    Streaming,
+}
+
+impl LinkState {
+    /// ROLE's name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connecting => "connect",
+            Self::Copying => "sync",
+            Self::Streaming => "connected",
+        }
+    }
+
+    /// INFO's `master_link_status:up`.
+    pub fn is_up(self) -> bool {
+        self == Self::Streaming
+    }
+
+    /// INFO's `master_sync_in_progress`.
+    pub fn is_copying(self) -> bool {
+        self == Self::Copying
+    }
+}
+
+/// A replica's connection to its master.
+#[derive(Clone, Debug)]
+pub struct MasterLink {
+    /// The master's data port.
+    pub address: SocketAddr,
+    /// How far it is.
+    pub state: LinkState,
+    /// In this node's slots.
+    pub applied_lsn: Lsn,
+    /// Milliseconds since the master's last word.
+    pub last_io_ms: u64,
+}
+
+/// A connection of the bus (CLUSTER LINKS).
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// We opened it.
+    pub outgoing: bool,
+    /// Who is at the other end.
+    pub node: NodeId,
+    /// When it was opened, wall clock, ms.
+    pub created_at_ms: u64,
+    /// Bytes that wait to be sent.
+    pub send_buffer_bytes: usize,
+}
+
+/// What driver and server share.
+pub struct Shared {
+    view: ArcSwap<View>,
+    routes: ArcSwap<Routes>,
+    is_replica: AtomicBool,
+    replicas: Mutex<Vec<ReplicaInfo>>,
+    master_link: Mutex<Option<MasterLink>>,
+    links: Mutex<Vec<Link>>,
+    failure_reports: Mutex<std::collections::BTreeMap<NodeId, usize>>,
+}
+
+impl Shared {
+    /// Before the driver has said anything.
+    pub fn new(view: View) -> Arc<Self> {
+        let is_replica = view.myself().is_some_and(|me| me.replica_of.is_some());
+        Arc::new(Self {
+            routes: ArcSwap::new(view.routes.clone()),
+            view: ArcSwap::from_pointee(view),
+            is_replica: AtomicBool::new(is_replica),
+            replicas: Mutex::default(),
+            master_link: Mutex::default(),
+            links: Mutex::default(),
+            failure_reports: Mutex::default(),
+        })
+    }
+
+    /// A newer snapshot.
+    pub fn publish(&self, view: View) {
+        let is_replica = view.myself().is_some_and(|me| me.replica_of.is_some());
+        self.routes.store(view.routes.clone());
+        self.is_replica.store(is_replica, Ordering::Release);
+        self.view.store(Arc::new(view));
+    }
+
+    /// Newer positions of this master's replicas.
+    pub fn set_replicas(&self, replicas: Vec<ReplicaInfo>) {
+        *self.replicas.lock() = replicas;
+    }
+
+    /// News of the connection to the master; `None` on a master.
+    pub fn set_master_link(&self, link: Option<MasterLink>) {
+        *self.master_link.lock() = link;
+    }
+
+    /// The bus's connections.
+    pub fn set_links(&self, links: Vec<Link>) {
+        *self.links.lock() = links;
+    }
+
+    /// Failure reports per node.
+    pub fn set_failure_reports(&self, reports: std::collections::BTreeMap<NodeId, usize>) {
+        *self.failure_reports.lock() = reports;
+    }
+}
+
+/// The server's handle of the cluster; cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+    requests: mpsc::UnboundedSender<Asked>,
+}
+
+impl Handle {
+    /// A handle of what the driver fills and the channel it listens to.
+    pub fn new(shared: Arc<Shared>, requests: mpsc::UnboundedSender<Asked>) -> Self {
+        Self { shared, requests }
+    }
+
+    /// The newest snapshot.
+    pub fn view(&self) -> Arc<View> {
+        self.shared.view.load_full()
+    }
+
+    /// The part of it that every command reads.
+    pub fn routes(&self) -> arc_swap::Guard<Arc<Routes>> {
+        self.shared.routes.load()
+    }
+
+    /// Whether this node is a replica.
+    pub fn is_replica(&self) -> bool {
+        self.shared.is_replica.load(Ordering::Acquire)
+    }
+
+    /// This master's replicas.
+    pub fn replicas(&self) -> Vec<ReplicaInfo> {
+        self.shared.replicas.lock().clone()
+    }
+
+    /// This replica's connection to its master.
+    pub fn master_link(&self) -> Option<MasterLink> {
+        self.shared.master_link.lock().clone()
+    }
+
+    /// The bus's connections.
+    pub fn links(&self) -> Vec<Link> {
+        self.shared.links.lock().clone()
+    }
+
+    /// How many connections the bus has.
+    pub fn link_count(&self) -> usize {
+        self.shared.links.lock().len()
+    }
+
+    /// CLUSTER COUNT-FAILURE-REPORTS
+    pub fn failure_reports(&self, node: NodeId) -> usize {
+        self.shared.failure_reports.lock().get(&node).copied().unwrap_or(0)
+    }
+
+    /// Asks the driver.
+    ///
+    /// # Errors
+    /// The text of the error reply.
+    pub async fn ask(&self, request: Request) -> Result<Outcome, String> {
+        let (answer, answered) = oneshot::channel();
+        let gone = || "ERR the node is stopping".to_owned();
+        self.requests.send((request, answer)).map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+
+    /// Proposes a change; answers when it is committed.
+    ///
+    /// # Errors
+    /// The text of the error reply; the same for those below.
+    pub async fn propose(&self, change: Change) -> Result<Outcome, String> {
+        self.ask(Request::Propose(change)).await
+    }
+
+    /// CLUSTER MEET
+    pub async fn meet(&self, ip: IpAddr, bus_port: u16) -> Result<(), String> {
+        self.ask(Request::Meet { bus: SocketAddr::new(ip, bus_port) }).await.map(|_| ())
+    }
+
+    /// CLUSTER RESET
+    pub async fn reset(&self, hard: bool) -> Result<(), String> {
+        self.ask(Request::Reset { hard }).await.map(|_| ())
+    }
+
+    /// CLUSTER FAILOVER
+    pub async fn failover(&self, mode: FailoverMode) -> Result<(), String> {
+        self.ask(Request::Failover(mode)).await.map(|_| ())
+    }
+}
