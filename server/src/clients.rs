@@ -60,7 +60,10 @@ impl ClientInfo {
     /// The name of the command that the client ran last, lower case; `NULL` for none, as Redis prints it.
     pub fn last_command(&self) -> &'static str {
         let number = self.last_command.load(Ordering::Relaxed);
-        number.checked_sub(1).and_then(|index| CommandId::all().nth(index)).map_or("NULL", |id| id.spec().name)
+        number
+            .checked_sub(1)
+            .and_then(|index| CommandId::all().nth(index))
+            .map_or("NULL", |id| id.spec().name)
     }
 
     /// Closes the connection soon.

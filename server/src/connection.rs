@@ -29,11 +29,16 @@ const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
 /// Serves a client until it leaves, is killed or breaks the protocol.
 pub async fn serve(worker: Rc<Worker>, stream: TcpStream, info: Arc<ClientInfo>) {
     let (input, output) = stream.into_split();
-    let outlet = Rc::new(Outlet { stream: output, info: info.clone(), output: RefCell::new(Output::default()) });
+    let outlet =
+        Rc::new(Outlet { stream: output, info: info.clone(), output: RefCell::new(Output::default()) });
     let session = Session::new(info.clone(), !worker.node.password_required());
-    let mut connection = Connection { worker, input, outlet, session, parser: RequestParser::default(), unread: Vec::new() };
+    let mut connection =
+        Connection { worker, input, outlet, session, parser: RequestParser::default(), unread: Vec::new() };
     if let Err(error) = connection.run().await
-        && !matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof)
+        && !matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof
+        )
     {
         tracing::debug!(client = info.id, %error, "client connection failed");
     }

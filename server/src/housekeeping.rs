@@ -49,7 +49,7 @@ fn expire_for_a_while(node: &Node, scratch: &mut Scratch, first: u16, due: &mut 
             }
             let mut data = node.store.lock(&[id], now_ms, scratch);
             due.clear();
-            data.collect_expired(id, EXPIRY_BATCH, due);
+            data.take_expired(id, EXPIRY_BATCH, due);
             for key in due.iter() {
                 data.mutate(&Mutation::Delete { key: (&**key).into(), reason: DeleteReason::Expired });
             }
@@ -106,7 +106,8 @@ fn close_idle_clients(node: &Node) {
     }
     let now_ms = platform::wall_clock_ms();
     for client in node.clients.all() {
-        let idle_ms = now_ms.saturating_sub(client.last_command_at_ms.load(std::sync::atomic::Ordering::Relaxed));
+        let idle_ms =
+            now_ms.saturating_sub(client.last_command_at_ms.load(std::sync::atomic::Ordering::Relaxed));
         if idle_ms > timeout_ms {
             client.kill();
         }
@@ -120,5 +121,14 @@ pub async fn take_checkpoints(node: Arc<Node>, mut wanted: UnboundedReceiver<&'s
         if let Err(error) = node.checkpoint().await {
             tracing::error!(reason, %error, "the checkpoint failed; the log keeps everything, so nothing is lost");
         }
+    }
+}
+
+/// Tells systemd's watchdog that the node is alive, twice per interval, where it wants to know.
+pub async fn keep_watchdog_quiet() {
+    let Some(interval) = sd_notify::watchdog_enabled() else { return };
+    loop {
+        crate::start::notify_systemd(&[sd_notify::NotifyState::Watchdog]);
+        tokio::time::sleep(interval / 2).await;
     }
 }

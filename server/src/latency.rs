@@ -75,7 +75,11 @@ impl Latency {
 
     /// LATENCY HISTORY: `(wall clock in seconds, ms)`, oldest first.
     pub fn history(&self, name: &str) -> Vec<(u64, u64)> {
-        self.events.lock().get(name).map(|samples| samples.newest.iter().copied().collect()).unwrap_or_default()
+        self.events
+            .lock()
+            .get(name)
+            .map(|samples| samples.newest.iter().copied().collect())
+            .unwrap_or_default()
     }
 
     /// LATENCY RESET: all events, or the named ones; returns how many were known.
@@ -99,7 +103,9 @@ impl Latency {
                     bit. I honestly think you ought to sit down calmly, take a stress pill, and think things over."
                 .to_owned();
         }
-        let line = |event: &Latest| format!("{}: latest {} ms, longest {} ms", event.name, event.last_ms, event.max_ms);
+        let line = |event: &Latest| {
+            format!("{}: latest {} ms, longest {} ms", event.name, event.last_ms, event.max_ms)
+        };
         latest.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 }

@@ -12,7 +12,42 @@ pub mod config;
 /// What commands there are and what is common to all of them.
 pub mod command;
 
-/// Entry point of `holdfast-server`; `arguments` come after the program's name.
-pub fn main(_arguments: Vec<std::ffi::OsString>) -> std::process::ExitCode {
-    std::process::ExitCode::FAILURE
-}
+/// Counters that INFO shows.
+pub mod stats;
+/// Who is connected.
+pub mod clients;
+/// SLOWLOG.
+pub mod slowlog;
+/// LATENCY.
+pub mod latency;
+/// CLIENT PAUSE and handovers.
+pub mod pause;
+/// What one client is.
+pub mod session;
+/// Slot → serve, or where to go instead.
+pub mod route;
+/// What all workers share.
+pub mod node;
+/// The commands.
+pub mod commands;
+/// CommandId → handler.
+pub mod dispatch;
+/// Replies in order, each held until the log has what it shows.
+pub mod reply_gate;
+/// One request: admitted, locked, run, logged.
+pub mod run;
+/// One client's connection.
+pub mod connection;
+/// THE WALK: a worker and its connections.
+pub mod worker;
+/// The data port.
+pub mod listener;
+/// What the node does by itself.
+pub mod housekeeping;
+/// Starting and stopping.
+pub mod start;
+
+pub use start::main;
+
+/// The Redis version whose commands and replies these are, as clients ask for it.
+pub const REDIS_VERSION: &str = "7.2.4";

@@ -29,7 +29,9 @@ pub fn bind(addresses: &[String], port: u16, backlog: i32) -> Result<Vec<TcpList
         };
         match bind_one(host, port, backlog) {
             Ok(listener) => listeners.push(listener),
-            Err(error) if optional => tracing::info!(host, port, %error, "an optional bind address is not available"),
+            Err(error) if optional => {
+                tracing::info!(host, port, %error, "an optional bind address is not available")
+            }
             Err(error) => return Err(format!("cannot listen on {host}:{port} (option bind, port): {error}")),
         }
     }
@@ -54,7 +56,11 @@ fn bind_one(host: &str, port: u16, backlog: i32) -> io::Result<TcpListener> {
 }
 
 /// Accepts connections until the task is dropped; each goes to the next worker in turn.
-pub async fn accept(node: Arc<Node>, listener: TcpListener, workers: Vec<UnboundedSender<Accepted>>) -> io::Result<()> {
+pub async fn accept(
+    node: Arc<Node>,
+    listener: TcpListener,
+    workers: Vec<UnboundedSender<Accepted>>,
+) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let local = listener.local_addr()?;
     for worker in workers.iter().cycle() {
@@ -92,7 +98,9 @@ fn configure(node: &Node, stream: &TcpStream) {
         seconds => {
             let idle = Duration::from_secs(seconds);
             let interval = Duration::from_secs((seconds / 3).max(1));
-            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(3))
+            socket.set_tcp_keepalive(
+                &TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(3),
+            )
         }
     });
     if let Err(error) = configured {

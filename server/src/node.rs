@@ -12,8 +12,6 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::clients::{ClientInfo, Clients};
 use crate::command::errors::CommandError;
-use crate::commands::admin::Acknowledged;
-use crate::commands::context::CommandResult;
 use crate::config::SharedConfig;
 use crate::latency::Latency;
 use crate::pause::Pause;
@@ -28,6 +26,15 @@ pub struct Accepted {
     pub stream: TcpStream,
     /// The client, already counted.
     pub info: Arc<ClientInfo>,
+}
+
+/// Which of a replica's positions counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Acknowledged {
+    /// Handed to its kernel.
+    Written,
+    /// On its disk.
+    Durable,
 }
 
 /// How the node is to stop.
@@ -91,7 +98,11 @@ impl Node {
             latency: Latency::default(),
             pause: Pause::default(),
             started_at_ms: platform::wall_clock_ms(),
-            run_id: holdfast_storage::platform::random::hex_id(),
+            run_id: format!(
+                "{:032x}{:08x}",
+                u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..)),
+                fastrand::u32(..)
+            ),
             supervised: std::env::var_os("NOTIFY_SOCKET").is_some(),
             worker_count,
             active_expiry: AtomicBool::new(true),
@@ -131,7 +142,8 @@ impl Node {
     /// Compares in constant time.
     pub fn password_is(&self, password: &[u8]) -> bool {
         let config = self.config.snapshot();
-        config.requirepass.is_empty() || subtle::ConstantTimeEq::ct_eq(config.requirepass.as_bytes(), password).into()
+        config.requirepass.is_empty()
+            || subtle::ConstantTimeEq::ct_eq(config.requirepass.as_bytes(), password).into()
     }
 
     /// What a request may claim.
@@ -158,7 +170,7 @@ impl Node {
     ///
     /// # Errors
     /// READONLY on a replica, MISCONF when the log can take nothing, NOREPLICAS when too few replicas are there.
-    pub fn may_write(&self) -> CommandResult {
+    pub fn may_write(&self) -> Result<(), CommandError> {
         match self.store.log().health() {
             LogHealth::Good => {}
             unwell => return Err(CommandError::misconf(&unwell)),
@@ -170,7 +182,11 @@ impl Node {
         let wanted = self.config.min_replicas_to_write();
         if wanted > 0 {
             let lag_max_ms = self.config.snapshot().min_replicas_max_lag * 1000;
-            let good = cluster.replicas().iter().filter(|replica| replica.online && replica.lag_ms <= lag_max_ms).count();
+            let good = cluster
+                .replicas()
+                .iter()
+                .filter(|replica| replica.online && replica.lag_ms <= lag_max_ms)
+                .count();
             if good < wanted {
                 return Err(CommandError::NoReplicas);
             }
@@ -182,7 +198,7 @@ impl Node {
     ///
     /// # Errors
     /// OOM when `maxmemory` is set and used up.
-    pub fn has_memory(&self) -> CommandResult {
+    pub fn has_memory(&self) -> Result<(), CommandError> {
         let limit = self.config.maxmemory();
         if limit > 0 && self.used_memory_bytes.load(Ordering::Relaxed) > limit {
             return Err(CommandError::Oom);
@@ -241,7 +257,10 @@ impl Node {
                 field("role", format_args!("slave"));
                 field("master_host", format_args!("{}", link.address.ip()));
                 field("master_port", format_args!("{}", link.address.port()));
-                field("master_link_status", format_args!("{}", if link.state.is_up() { "up" } else { "down" }));
+                field(
+                    "master_link_status",
+                    format_args!("{}", if link.state.is_up() { "up" } else { "down" }),
+                );
                 field("master_last_io_seconds_ago", format_args!("{}", link.last_io_ms / 1000));
                 field("master_sync_in_progress", format_args!("{}", u8::from(link.state.is_copying())));
                 field("slave_read_repl_offset", format_args!("{end}"));
@@ -332,7 +351,10 @@ impl Node {
     /// Asks for a checkpoint in the background.
     pub fn checkpoint_in_background(&self, reason: &'static str) {
         if self.checkpoint_wanted.send(reason).is_err() {
-            tracing::warn!(reason, "the node is stopping; the checkpoint asked for is taken at the stop or not at all");
+            tracing::warn!(
+                reason,
+                "the node is stopping; the checkpoint asked for is taken at the stop or not at all"
+            );
         }
     }
 
@@ -356,7 +378,11 @@ impl Node {
     ///
     /// # Errors
     /// The error line for the client.
-    pub fn admit_client(&self, address: SocketAddr, local: SocketAddr) -> Result<Arc<ClientInfo>, &'static str> {
+    pub fn admit_client(
+        &self,
+        address: SocketAddr,
+        local: SocketAddr,
+    ) -> Result<Arc<ClientInfo>, &'static str> {
         let config = self.config.snapshot();
         if self.clients.count() as u64 >= config.maxclients {
             self.stats.rejected_connections.add(1);

@@ -77,7 +77,8 @@ impl Pause {
         let mut active = self.active.lock();
         active.client = active.client.filter(|&(_, until)| until > now_ms);
         active.handover = active.handover.filter(|&until| until > now_ms);
-        let client = active.client.filter(|&(mode, _)| mode == PauseMode::All || writes).map(|(_, until)| until);
+        let client =
+            active.client.filter(|&(mode, _)| mode == PauseMode::All || writes).map(|(_, until)| until);
         let handover = active.handover.filter(|_| writes);
         let any = active.client.is_some() || active.handover.is_some();
         self.any.store(any, std::sync::atomic::Ordering::Release);

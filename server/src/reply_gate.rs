@@ -206,7 +206,10 @@ impl ReplyGate {
     /// the rest. Returns the bytes sent.
     pub fn flush(&self, log: &Log, point: AckPoint) -> usize {
         let mut submitted = std::mem::take(&mut *self.submitted.borrow_mut());
-        let newest = submitted.iter().filter_map(|outlet| outlet.output.borrow().gates.back().map(|gate| gate.1)).max();
+        let newest = submitted
+            .iter()
+            .filter_map(|outlet| outlet.output.borrow().gates.back().map(|gate| gate.1))
+            .max();
         if let Some(lsn) = newest
             && log.positions().written_lsn() < lsn
             && let Err(error) = log.write_up_to(lsn)

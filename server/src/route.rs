@@ -1,7 +1,7 @@
 //! slot → serve, or where to go instead: MOVED, ASK, CROSSSLOT, CLUSTERDOWN (Redis Cluster specification, "Redirection and
 //! resharding").
 
-use holdfast_cluster::view::{Owner, View};
+use holdfast_cluster::view::{Owner, Routes};
 use holdfast_words::SlotId;
 
 use crate::command::errors::CommandError;
@@ -29,13 +29,22 @@ pub fn single_slot(slots: impl IntoIterator<Item = SlotId>) -> Result<Option<Slo
 ///
 /// # Errors
 /// The redirection or refusal that Redis gives.
-pub fn may_serve(view: &View, slot: SlotId, request: Request) -> Result<(), CommandError> {
-    match view.owner(slot) {
+pub fn may_serve(routes: &Routes, slot: SlotId, request: Request) -> Result<(), CommandError> {
+    let owner = routes.owner(slot);
+    if owner == Owner::Nobody {
+        return Err(CommandError::ClusterDownUnbound);
+    }
+    if routes.down.is_some() {
+        return Err(CommandError::ClusterDown);
+    }
+    match owner {
+        Owner::Me(route) if route.electing => Err(CommandError::ClusterDown),
+        Owner::Me(_) => Ok(()),
+        Owner::MyMaster(_) if request.readonly_command && request.readonly_client => Ok(()),
+        Owner::MyMaster(route) | Owner::Other(route) => {
+            let address = format!("{}:{}", route.address.ip, route.address.port);
+            Err(CommandError::Moved { slot, address })
+        }
         Owner::Nobody => Err(CommandError::ClusterDownUnbound),
-        Owner::Me if view.cluster_is_up() => Ok(()),
-        Owner::MyMaster(_) if request.readonly_command && request.readonly_client && view.cluster_is_up() => Ok(()),
-        _ if !view.cluster_is_up() => Err(CommandError::ClusterDown),
-        Owner::MyMaster(address) | Owner::Other(address) => Err(CommandError::Moved { slot, address }),
-        Owner::Me => Ok(()),
     }
 }

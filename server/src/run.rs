@@ -58,16 +58,17 @@ pub fn request(
     if session.reply_mode == ReplyMode::SkipNext {
         session.reply_mode = ReplyMode::Skip;
     }
-    let outcome = resolve(arguments).and_then(|(id, spec)| match admit(node, session, id, spec, arguments)? {
-        Admitted::Run => run(node, session, id, spec, arguments, output, scratch),
-        Admitted::Queue => {
-            queue(session, id, arguments);
-            ReplyWriter::new(&mut output.bytes, session.protocol).simple("QUEUED");
-            output.gate_nothing();
-            Ok(Outcome::Done)
-        }
-        Admitted::Hold(released) => Ok(Outcome::Hold(released)),
-    });
+    let outcome =
+        resolve(arguments).and_then(|(id, spec)| match admit(node, session, id, spec, arguments)? {
+            Admitted::Run => run(node, session, id, spec, arguments, output, scratch),
+            Admitted::Queue => {
+                queue(session, id, arguments);
+                ReplyWriter::new(&mut output.bytes, session.protocol).simple("QUEUED");
+                output.gate_nothing();
+                Ok(Outcome::Done)
+            }
+            Admitted::Hold(released) => Ok(Outcome::Hold(released)),
+        });
     let outcome = outcome.unwrap_or_else(|error| {
         refuse(node, session, lookup, &error, output, start);
         if error.closes_connection() { Outcome::Close } else { Outcome::Done }
@@ -119,20 +120,29 @@ fn admit(
 fn runs_inside_multi(id: CommandId) -> bool {
     matches!(
         id,
-        CommandId::Exec | CommandId::Discard | CommandId::Multi | CommandId::Watch | CommandId::Quit | CommandId::Reset
+        CommandId::Exec
+            | CommandId::Discard
+            | CommandId::Multi
+            | CommandId::Watch
+            | CommandId::Quit
+            | CommandId::Reset
     )
 }
 
 fn is_write(session: &Session, id: CommandId) -> bool {
     match (&session.transaction, id) {
-        (Some(transaction), CommandId::Exec) => transaction.queue.iter().any(|command| command.id.spec().has(Flag::Write)),
+        (Some(transaction), CommandId::Exec) => {
+            transaction.queue.iter().any(|command| command.id.spec().has(Flag::Write))
+        }
         _ => id.spec().has(Flag::Write),
     }
 }
 
 fn queue(session: &mut Session, id: CommandId, arguments: Arguments<'_>) {
     let transaction = session.transaction.get_or_insert_default();
-    transaction.queue.push(QueuedCommand { id, arguments: arguments.iter().map(|&word| word.into()).collect() });
+    transaction
+        .queue
+        .push(QueuedCommand { id, arguments: arguments.iter().map(|&word| word.into()).collect() });
     session.info.queued.store(transaction.queue.len() + 1, Ordering::Relaxed);
 }
 
@@ -177,20 +187,12 @@ fn run_command(
     let data = node.store.lock(ids, now_ms, slots);
     let reply = ReplyWriter::new(&mut output.bytes, session.protocol);
     let mut context = DataContext { arguments, data, reply, dice };
-    let (result, lsn) = match handler {
-        Handler::Data(run) | Handler::AllSlots(run) => {
-            if node.may_expire() {
-                expire_declared(&mut context.data, id, arguments, node);
-            }
-            let result = run(&mut context).map(|()| Next::Reply);
-            (result, commit(context.data)?)
-        }
-        Handler::Node(run) => {
-            let mut context = NodeContext { call: context, node, session, in_transaction: false };
-            let result = run(&mut context);
-            (result, commit(context.call.data)?)
-        }
-    };
+    if node.may_expire() && matches!(handler, Handler::Data(_)) {
+        expire_declared(&mut context.data, id, arguments, node);
+    }
+    let result = call(node, session, handler, &mut context, false);
+    let DataContext { data, .. } = { context };
+    let lsn = commit(data)?;
     match result? {
         Next::Reply => {
             output.gate(lsn);
@@ -201,6 +203,22 @@ fn run_command(
             output.gate(lsn);
             Ok(Outcome::Close)
         }
+    }
+}
+
+fn call(
+    node: &Arc<Node>,
+    session: &mut Session,
+    handler: Handler,
+    context: &mut DataContext<'_>,
+    in_transaction: bool,
+) -> CommandResult<Next> {
+    match handler {
+        Handler::Data(run) | Handler::AllSlots(run) | Handler::Visiting(run) => {
+            run(context).map(|()| Next::Reply)
+        }
+        Handler::Node(run) => run(&mut NodeContext { call: context, node, session, in_transaction }),
+        Handler::Transaction => unreachable!("transactions are run before slots are locked"),
     }
 }
 
@@ -242,7 +260,7 @@ fn check_route(
     session.asking = false;
     let Some(slot) = route::single_slot(ids.iter().copied())? else { return Ok(()) };
     let request = Request { readonly_command: spec.has(Flag::Readonly), readonly_client: session.readonly };
-    route::may_serve(&cluster.view(), slot, request)
+    route::may_serve(&cluster.routes(), slot, request)
 }
 
 /// Whether a write may run now at all.
@@ -337,7 +355,7 @@ fn watch(
     }
     let watching = &mut session.watching;
     for &key in &arguments[1..] {
-        if !watching.keys.iter().any(|known| *known == *key) {
+        if !watching.keys.iter().any(|known| **known == *key) {
             watching.keys.push(key.into());
             data.watch(key, &watching.flag);
         }
@@ -406,7 +424,9 @@ fn exec_queue(
     all.sort_unstable();
     all.dedup();
     let now_ms = platform::wall_clock_ms();
-    let mut data = node.store.lock(&all, now_ms, slots);
+    let requests: Vec<SmallVec<[&[u8]; 8]>> =
+        queue.iter().map(|command| command.arguments.iter().map(|word| &**word).collect()).collect();
+    let data = node.store.lock(&all, now_ms, slots);
     // Looked at under the slots' locks: nobody can change a watched key between this and the commands.
     let expired = |key: &Box<[u8]>| data.keyspace(key).is_expired(key, now_ms);
     if session.watching.flag.load(Ordering::Acquire) || session.watching.keys.iter().any(expired) {
@@ -416,30 +436,18 @@ fn exec_queue(
         return Ok(Outcome::Done);
     }
     let mut close = false;
-    ReplyWriter::new(&mut output.bytes, session.protocol).array(queue.len());
-    for command in queue {
-        let words: SmallVec<[&[u8]; 8]> = command.arguments.iter().map(|word| &**word).collect();
-        let start = output.bytes.len();
+    let mut reply = ReplyWriter::new(&mut output.bytes, session.protocol);
+    reply.array(queue.len());
+    let mut context = DataContext { arguments: &[], data, reply, dice };
+    for (command, words) in queue.iter().zip(&requests) {
         let started = platform::monotonic_us();
-        if node.may_expire() {
-            expire_declared(&mut data, command.id, &words, node);
+        let start = context.reply.position();
+        context.arguments = words;
+        let handler = handler(command.id);
+        if node.may_expire() && matches!(handler, Handler::Data(_)) {
+            expire_declared(&mut context.data, command.id, words, node);
         }
-        let reply = ReplyWriter::new(&mut output.bytes, session.protocol);
-        let mut context = DataContext { arguments: &words, data, reply, dice: &mut *dice };
-        let result = match handler(command.id) {
-            Handler::Data(run) | Handler::AllSlots(run) => {
-                let result = run(&mut context).map(|()| Next::Reply);
-                data = context.data;
-                result
-            }
-            Handler::Node(run) => {
-                let mut context = NodeContext { call: context, node, session, in_transaction: true };
-                let result = run(&mut context);
-                data = context.call.data;
-                result
-            }
-        };
-        let error = match result {
+        let error = match call(node, session, handler, &mut context, true) {
             Ok(Next::Reply) => None,
             Ok(Next::Close) => {
                 close = true;
@@ -449,13 +457,14 @@ fn exec_queue(
             Err(error) => Some(error),
         };
         if let Some(error) = error {
-            output.bytes.truncate(start);
-            ReplyWriter::new(&mut output.bytes, session.protocol).error(&error);
+            context.reply.take_back(start);
+            context.reply.error(&error);
             node.stats.error_replies.add(1);
             node.stats.command(command.id).failed.add(1);
         }
-        account(node, session, command.id, &words, platform::monotonic_us() - started);
+        account(node, session, command.id, words, platform::monotonic_us() - started);
     }
+    let DataContext { data, .. } = { context };
     let lsn = commit(data)?;
     output.gate(lsn);
     Ok(if close { Outcome::Close } else { Outcome::Done })

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use holdfast_words::SlotId;
+
 use crate::command::arguments::integer;
 use crate::command::errors::CommandError;
 use crate::commands::context::{CommandResult, DataContext, Next, NodeContext};
 use crate::commands::help;
-use crate::node::{Node, ShutdownRequest};
+use crate::node::{Acknowledged, Node, ShutdownRequest};
 use crate::platform;
 use crate::resp::{Protocol, ReplyWriter};
 
@@ -27,26 +29,28 @@ pub fn time(context: &mut DataContext<'_>) -> CommandResult {
 }
 
 /// LASTSAVE: when the newest checkpoint was complete.
-pub fn lastsave(context: &mut NodeContext<'_>) -> CommandResult<Next> {
+pub fn lastsave(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
     let at_ms = context.node.store.checkpoint_stats().last_at_ms;
     context.call.reply.integer((at_ms / 1000) as i64);
     Ok(Next::Reply)
 }
 
 /// SAVE: a checkpoint; the reply comes when it is durable. Other clients are served meanwhile.
-pub fn save(context: &mut NodeContext<'_>) -> CommandResult<Next> {
+pub fn save(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
     let (node, protocol) = (context.node.clone(), context.session.protocol);
     Ok(Next::Later(Box::pin(async move {
         let done = node.checkpoint().await;
         encoded(protocol, |reply| match done {
             Ok(()) => reply.ok(),
-            Err(error) => reply.error(&CommandError::Text(format!("ERR the checkpoint failed: {error}").into())),
+            Err(error) => {
+                reply.error(&CommandError::Text(format!("ERR the checkpoint failed: {error}").into()))
+            }
         })
     })))
 }
 
 /// BGSAVE [SCHEDULE]: a checkpoint in the background.
-pub fn bgsave(context: &mut NodeContext<'_>) -> CommandResult<Next> {
+pub fn bgsave(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
     if let [_, option, ..] = context.call.arguments
         && !option.eq_ignore_ascii_case(b"schedule")
     {
@@ -61,14 +65,14 @@ pub fn bgsave(context: &mut NodeContext<'_>) -> CommandResult<Next> {
 }
 
 /// BGREWRITEAOF: what bounds the log here is a checkpoint.
-pub fn bgrewriteaof(context: &mut NodeContext<'_>) -> CommandResult<Next> {
+pub fn bgrewriteaof(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
     context.node.checkpoint_in_background("BGREWRITEAOF");
     context.call.reply.simple("Background append only file rewriting started");
     Ok(Next::Reply)
 }
 
 /// SHUTDOWN [NOSAVE|SAVE] [NOW] [FORCE] [ABORT]: the log is made durable in any case; NOSAVE only skips the checkpoint.
-pub fn shutdown(context: &mut NodeContext<'_>) -> CommandResult<Next> {
+pub fn shutdown(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
     let mut request = ShutdownRequest { checkpoint: true };
     for word in &context.call.arguments[1..] {
         match word.to_ascii_lowercase().as_slice() {
@@ -85,7 +89,7 @@ pub fn shutdown(context: &mut NodeContext<'_>) -> CommandResult<Next> {
 }
 
 /// SLOWLOG GET|LEN|RESET|HELP
-pub fn slowlog(context: &mut NodeContext<'_>) -> CommandResult<Next> {
+pub fn slowlog(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
     let arguments = context.call.arguments;
     let slowlog = &context.node.slowlog;
     let reply = &mut context.call.reply;
@@ -94,7 +98,9 @@ pub fn slowlog(context: &mut NodeContext<'_>) -> CommandResult<Next> {
             let count = match count.first().map_or(Ok(10), |word| integer(word)) {
                 Ok(-1) => usize::MAX,
                 Ok(count) if count >= 0 => count as usize,
-                _ => return Err(CommandError::Text("ERR count should be greater than or equal to -1".into())),
+                _ => {
+                    return Err(CommandError::Text("ERR count should be greater than or equal to -1".into()));
+                }
             };
             let entries = slowlog.newest(count);
             reply.array(entries.len());
@@ -117,7 +123,12 @@ pub fn slowlog(context: &mut NodeContext<'_>) -> CommandResult<Next> {
         (b"help", []) => help::reply(
             reply,
             "SLOWLOG",
-            &["GET [<count>]", "    Return top <count> entries from the slowlog (default: 10, -1 mean all).", "LEN", "RESET"],
+            &[
+                "GET [<count>]",
+                "    Return top <count> entries from the slowlog (default: 10, -1 mean all).",
+                "LEN",
+                "RESET",
+            ],
         ),
         _ => return Err(CommandError::unknown_subcommand(arguments)),
     }
@@ -125,7 +136,7 @@ pub fn slowlog(context: &mut NodeContext<'_>) -> CommandResult<Next> {
 }
 
 /// LATENCY LATEST|HISTORY|RESET|DOCTOR|HELP
-pub fn latency(context: &mut NodeContext<'_>) -> CommandResult<Next> {
+pub fn latency(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
     let arguments = context.call.arguments;
     let reply = &mut context.call.reply;
     match (arguments[1].to_ascii_lowercase().as_slice(), &arguments[2..]) {
@@ -150,20 +161,23 @@ pub fn latency(context: &mut NodeContext<'_>) -> CommandResult<Next> {
             }
         }
         (b"reset", names) => {
-            let names: Vec<String> = names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+            let names: Vec<String> =
+                names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
             reply.integer(context.node.latency.reset(&names) as i64);
         }
         (b"doctor", []) => {
             reply.verbatim(b"txt", context.node.latency.doctor().as_bytes());
         }
-        (b"help", []) => help::reply(reply, "LATENCY", &["DOCTOR", "HISTORY <event>", "LATEST", "RESET [<event> ...]"]),
+        (b"help", []) => {
+            help::reply(reply, "LATENCY", &["DOCTOR", "HISTORY <event>", "LATEST", "RESET [<event> ...]"])
+        }
         _ => return Err(CommandError::unknown_subcommand(arguments)),
     }
     Ok(Next::Reply)
 }
 
 /// DEBUG: what redis-cli, client libraries and our own tests use.
-pub fn debug(context: &mut NodeContext<'_>) -> CommandResult<Next> {
+pub fn debug(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
     let arguments = context.call.arguments;
     match (arguments[1].to_ascii_lowercase().as_slice(), &arguments[2..]) {
         (b"sleep", [seconds]) => {
@@ -175,12 +189,15 @@ pub fn debug(context: &mut NodeContext<'_>) -> CommandResult<Next> {
             context.call.reply.ok();
         }
         (b"digest", []) => {
-            let digest = context.node.store.slots().digest(&context.call.data);
-            context.call.reply.simple(&digest);
+            let digest = SlotId::all().fold(0, |sum: u64, slot| {
+                let digest = context.call.data.visit(slot, |keys| keys.digest());
+                sum.wrapping_add(digest.rotate_left(u32::from(slot.number()) % 64))
+            });
+            context.call.reply.simple(&format!("{digest:040x}"));
         }
         (b"slot-digest", [slot]) => {
-            let digest = context.node.store.slots().slot_digest(&context.call.data, slot_number(slot)?);
-            context.call.reply.simple(&digest);
+            let digest = context.call.data.visit(slot_number(slot)?, |keys| keys.digest());
+            context.call.reply.simple(&format!("{digest:040x}"));
         }
         (b"set-active-expire", [switch]) => {
             context.node.set_active_expiry(**switch != *b"0");
@@ -189,7 +206,9 @@ pub fn debug(context: &mut NodeContext<'_>) -> CommandResult<Next> {
         (b"jmap" | b"reload" | b"loadaof" | b"flushall", _) => {
             return Err(CommandError::Text("ERR this DEBUG subcommand is not supported".into()));
         }
-        (b"quicklist-packed-threshold" | b"listpack" | b"replybuffer" | b"change-repl-id", _) => context.call.reply.ok(),
+        (b"quicklist-packed-threshold" | b"listpack" | b"replybuffer" | b"change-repl-id", _) => {
+            context.call.reply.ok()
+        }
         (b"help", []) => help::reply(
             &mut context.call.reply,
             "DEBUG",
@@ -201,23 +220,23 @@ pub fn debug(context: &mut NodeContext<'_>) -> CommandResult<Next> {
 }
 
 /// A slot number from a client.
-pub fn slot_number(word: &[u8]) -> CommandResult<holdfast_words::SlotId> {
+pub fn slot_number(word: &[u8]) -> CommandResult<SlotId> {
     integer(word)
         .ok()
         .and_then(|number| u16::try_from(number).ok())
-        .and_then(holdfast_words::SlotId::new)
+        .and_then(SlotId::new)
         .ok_or_else(|| CommandError::Text("ERR Invalid or out of range slot".into()))
 }
 
 /// ROLE
-pub fn role(context: &mut NodeContext<'_>) -> CommandResult<Next> {
+pub fn role(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
     let node = context.node.clone();
     node.write_role(&mut context.call.reply);
     Ok(Next::Reply)
 }
 
 /// WAIT numreplicas timeout: how many replicas have written all that stands in the log now.
-pub fn wait(context: &mut NodeContext<'_>) -> CommandResult<Next> {
+pub fn wait(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
     let arguments = context.call.arguments;
     let replicas = non_negative(arguments[1], "ERR value is not an integer or out of range")?;
     let timeout_ms = timeout(arguments[2])?;
@@ -242,7 +261,7 @@ pub fn wait(context: &mut NodeContext<'_>) -> CommandResult<Next> {
 
 /// WAITAOF numlocal numreplicas timeout: whether this node, and how many replicas, have on disk all that stands in the log
 /// now.
-pub fn waitaof(context: &mut NodeContext<'_>) -> CommandResult<Next> {
+pub fn waitaof(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
     let arguments = context.call.arguments;
     let local = match integer(arguments[1]) {
         Ok(local @ 0..=1) => local as u64,
@@ -284,13 +303,21 @@ pub fn waitaof(context: &mut NodeContext<'_>) -> CommandResult<Next> {
     })))
 }
 
-/// Which of a replica's positions counts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Acknowledged {
-    /// Handed to its kernel.
-    Written,
-    /// On its disk.
-    Durable,
+/// REPLICAOF, SLAVEOF
+pub fn replicaof(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
+    if context.node.cluster.is_some() {
+        return Err(CommandError::Text("ERR REPLICAOF not allowed in cluster mode.".into()));
+    }
+    match context.call.arguments {
+        [_, no, one] if no.eq_ignore_ascii_case(b"no") && one.eq_ignore_ascii_case(b"one") => {
+            context.call.reply.ok();
+            Ok(Next::Reply)
+        }
+        _ => Err(CommandError::Text(
+            "ERR REPLICAOF: replication is between nodes of a cluster (cluster-enabled yes); a standalone node has no replicas"
+                .into(),
+        )),
+    }
 }
 
 async fn wait_for_replicas(node: &Arc<Node>, replicas: u64, timeout_ms: u64, what: Acknowledged) -> usize {

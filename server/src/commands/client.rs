@@ -14,7 +14,7 @@ use crate::pause::PauseMode;
 use crate::session::ReplyMode;
 
 /// CLIENT subcommand …
-pub fn client(context: &mut NodeContext<'_>) -> CommandResult<Next> {
+pub fn client(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
     let arguments = context.call.arguments;
     let subcommand = arguments[1].to_ascii_lowercase();
     match (subcommand.as_slice(), &arguments[2..]) {
@@ -56,9 +56,19 @@ pub fn client(context: &mut NodeContext<'_>) -> CommandResult<Next> {
             &mut context.call.reply,
             "CLIENT",
             &[
-                "GETNAME", "ID", "INFO", "KILL <ip:port>", "KILL <option> <value> [<option> <value> [...]]", "LIST [options ...]",
-                "NO-EVICT (ON|OFF)", "NO-TOUCH (ON|OFF)", "PAUSE <timeout> [WRITE|ALL]", "REPLY (ON|OFF|SKIP)",
-                "SETINFO <LIB-NAME|LIB-VER> <value>", "SETNAME <name>", "UNPAUSE",
+                "GETNAME",
+                "ID",
+                "INFO",
+                "KILL <ip:port>",
+                "KILL <option> <value> [<option> <value> [...]]",
+                "LIST [options ...]",
+                "NO-EVICT (ON|OFF)",
+                "NO-TOUCH (ON|OFF)",
+                "PAUSE <timeout> [WRITE|ALL]",
+                "REPLY (ON|OFF|SKIP)",
+                "SETINFO <LIB-NAME|LIB-VER> <value>",
+                "SETNAME <name>",
+                "UNPAUSE",
             ],
         ),
         _ => return Err(CommandError::unknown_subcommand(arguments)),
@@ -119,7 +129,7 @@ fn describe(client: &ClientInfo, now_ms: u64) -> String {
     line
 }
 
-fn list(context: &mut NodeContext<'_>, filters: &[&[u8]]) -> CommandResult {
+fn list(context: &mut NodeContext<'_, '_>, filters: &[&[u8]]) -> CommandResult {
     let clients = context.node.clients.all();
     let chosen: Vec<Arc<ClientInfo>> = match filters {
         [] => clients,
@@ -151,11 +161,13 @@ fn client_type(word: &[u8]) -> CommandResult<bool> {
     match word.to_ascii_lowercase().as_slice() {
         b"normal" => Ok(true),
         b"master" | b"replica" | b"slave" | b"pubsub" => Ok(false),
-        _ => Err(CommandError::Text(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(word)).into())),
+        _ => Err(CommandError::Text(
+            format!("ERR Unknown client type '{}'", String::from_utf8_lossy(word)).into(),
+        )),
     }
 }
 
-fn set_info(context: &mut NodeContext<'_>, attribute: &[u8], value: &[u8]) -> CommandResult {
+fn set_info(context: &mut NodeContext<'_, '_>, attribute: &[u8], value: &[u8]) -> CommandResult {
     let shown = String::from_utf8_lossy(attribute).to_ascii_lowercase();
     if check_name(value).is_err() {
         let text = format!("ERR {shown} cannot contain spaces, newlines or special characters.");
@@ -175,7 +187,7 @@ fn set_info(context: &mut NodeContext<'_>, attribute: &[u8], value: &[u8]) -> Co
     Ok(())
 }
 
-fn reply_mode(context: &mut NodeContext<'_>, mode: &[u8]) -> CommandResult<Next> {
+fn reply_mode(context: &mut NodeContext<'_, '_>, mode: &[u8]) -> CommandResult<Next> {
     context.session.reply_mode = match mode.to_ascii_lowercase().as_slice() {
         b"on" => {
             context.call.reply.ok();
@@ -190,11 +202,12 @@ fn reply_mode(context: &mut NodeContext<'_>, mode: &[u8]) -> CommandResult<Next>
 }
 
 /// CLIENT KILL in both forms. The caller goes last, and after its reply, when it is among those killed.
-fn kill(context: &mut NodeContext<'_>, filters: &[&[u8]]) -> CommandResult<Next> {
+fn kill(context: &mut NodeContext<'_, '_>, filters: &[&[u8]]) -> CommandResult<Next> {
     let own_id = context.session.info.id;
     if let [address] = filters {
         let address = String::from_utf8_lossy(address);
-        let found = context.node.clients.all().into_iter().find(|client| client.address.to_string() == address);
+        let found =
+            context.node.clients.all().into_iter().find(|client| client.address.to_string() == address);
         let Some(found) = found else { return Err(CommandError::Text("ERR No such client".into())) };
         context.call.reply.ok();
         if found.id == own_id {
@@ -251,7 +264,7 @@ fn kill(context: &mut NodeContext<'_>, filters: &[&[u8]]) -> CommandResult<Next>
     Ok(if suicide { Next::Close } else { Next::Reply })
 }
 
-fn pause(context: &mut NodeContext<'_>, timeout: &[u8], mode: &[&[u8]]) -> CommandResult {
+fn pause(context: &mut NodeContext<'_, '_>, timeout: &[u8], mode: &[&[u8]]) -> CommandResult {
     let mode = match mode {
         [] => PauseMode::All,
         [word] if word.eq_ignore_ascii_case(b"all") => PauseMode::All,

@@ -8,7 +8,7 @@ use crate::node::Node;
 use crate::resp::ReplyWriter;
 
 /// CONFIG
-pub fn config(context: &mut NodeContext<'_>) -> CommandResult<Next> {
+pub fn config(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
     let arguments = context.call.arguments;
     let node: &Node = context.node;
     let reply = &mut context.call.reply;
@@ -60,7 +60,8 @@ fn get(node: &Node, patterns: &[&[u8]], reply: &mut ReplyWriter<'_>) {
 fn set(node: &Node, words: &[&[u8]]) -> CommandResult {
     let (pairs, []) = words.as_chunks::<2>() else { return Err(CommandError::Syntax) };
     let pairs: Vec<(&[u8], &[u8])> = pairs.iter().map(|&[name, value]| (name, value)).collect();
-    let changed = node.config.set(&pairs).map_err(|error: SetError| CommandError::Text(error.to_string().into()))?;
+    let changed =
+        node.config.set(&pairs).map_err(|error: SetError| CommandError::Text(error.to_string().into()))?;
     node.apply_config(&changed);
     Ok(())
 }

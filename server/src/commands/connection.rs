@@ -36,13 +36,13 @@ pub fn select(context: &mut DataContext<'_>) -> CommandResult {
 }
 
 /// QUIT
-pub fn quit(context: &mut NodeContext<'_>) -> CommandResult<Next> {
+pub fn quit(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
     context.call.reply.ok();
     Ok(Next::Close)
 }
 
 /// AUTH [username] password
-pub fn auth(context: &mut NodeContext<'_>) -> CommandResult<Next> {
+pub fn auth(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
     let (user, password) = match context.call.arguments {
         [_, password] => (None, *password),
         [_, user, password] => (Some(*user), *password),
@@ -53,7 +53,7 @@ pub fn auth(context: &mut NodeContext<'_>) -> CommandResult<Next> {
     Ok(Next::Reply)
 }
 
-fn check_password(context: &mut NodeContext<'_>, user: Option<&[u8]>, password: &[u8]) -> CommandResult {
+fn check_password(context: &mut NodeContext<'_, '_>, user: Option<&[u8]>, password: &[u8]) -> CommandResult {
     if user.is_none() && !context.node.password_required() {
         return Err(CommandError::Text(
             "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
@@ -69,7 +69,7 @@ fn check_password(context: &mut NodeContext<'_>, user: Option<&[u8]>, password: 
 }
 
 /// HELLO [protover [AUTH username password] [SETNAME clientname]]
-pub fn hello(context: &mut NodeContext<'_>) -> CommandResult<Next> {
+pub fn hello(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
     let arguments = context.call.arguments;
     let mut protocol = context.session.protocol;
     if let Some(version) = arguments.get(1) {
@@ -78,7 +78,9 @@ pub fn hello(context: &mut NodeContext<'_>) -> CommandResult<Next> {
             Ok(3) => Protocol::Resp3,
             Ok(_) => return Err(CommandError::Text("NOPROTO unsupported protocol version".into())),
             Err(_) => {
-                return Err(CommandError::Text("ERR Protocol version is not an integer or out of range".into()));
+                return Err(CommandError::Text(
+                    "ERR Protocol version is not an integer or out of range".into(),
+                ));
             }
         };
     }
@@ -97,7 +99,9 @@ pub fn hello(context: &mut NodeContext<'_>) -> CommandResult<Next> {
             }
             _ => {
                 let option = String::from_utf8_lossy(option);
-                return Err(CommandError::Text(format!("ERR Syntax error in HELLO option '{option}'").into()));
+                return Err(CommandError::Text(
+                    format!("ERR Syntax error in HELLO option '{option}'").into(),
+                ));
             }
         };
     }
@@ -142,7 +146,7 @@ pub fn check_name(name: &[u8]) -> CommandResult {
 }
 
 /// RESET: the connection as it was when it was new.
-pub fn reset(context: &mut NodeContext<'_>) -> CommandResult<Next> {
+pub fn reset(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
     let password_required = context.node.password_required();
     let session = &mut *context.session;
     session.transaction = None;
@@ -161,16 +165,16 @@ pub fn reset(context: &mut NodeContext<'_>) -> CommandResult<Next> {
 }
 
 /// READONLY
-pub fn readonly(context: &mut NodeContext<'_>) -> CommandResult<Next> {
+pub fn readonly(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
     set_readonly(context, true)
 }
 
 /// READWRITE
-pub fn readwrite(context: &mut NodeContext<'_>) -> CommandResult<Next> {
+pub fn readwrite(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
     set_readonly(context, false)
 }
 
-fn set_readonly(context: &mut NodeContext<'_>, readonly: bool) -> CommandResult<Next> {
+fn set_readonly(context: &mut NodeContext<'_, '_>, readonly: bool) -> CommandResult<Next> {
     in_cluster(context)?;
     let session: &mut Session = context.session;
     session.readonly = readonly;
@@ -180,14 +184,14 @@ fn set_readonly(context: &mut NodeContext<'_>, readonly: bool) -> CommandResult<
 }
 
 /// ASKING
-pub fn asking(context: &mut NodeContext<'_>) -> CommandResult<Next> {
+pub fn asking(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
     in_cluster(context)?;
     context.session.asking = true;
     context.call.reply.ok();
     Ok(Next::Reply)
 }
 
-fn in_cluster(context: &NodeContext<'_>) -> CommandResult {
+fn in_cluster(context: &NodeContext<'_, '_>) -> CommandResult {
     match &context.node.cluster {
         Some(_) => Ok(()),
         None => Err(CommandError::Text("ERR This instance has cluster support disabled".into())),

@@ -21,7 +21,7 @@ pub type CommandResult<T = ()> = Result<T, CommandError>;
 pub type DataHandler = fn(&mut DataContext<'_>) -> CommandResult;
 
 /// The handler of a command about the node or the client.
-pub type NodeHandler = fn(&mut NodeContext<'_>) -> CommandResult<Next>;
+pub type NodeHandler = fn(&mut NodeContext<'_, '_>) -> CommandResult<Next>;
 
 /// What a data command sees.
 pub struct DataContext<'a> {
@@ -111,14 +111,14 @@ pub enum Next {
 }
 
 /// What a command about the node or the client sees.
-pub struct NodeContext<'a> {
+pub struct NodeContext<'c, 'a> {
     /// What a data command sees. Outside a transaction `data` holds no slots, so single ones may be visited; in a
     /// transaction it holds all of them.
-    pub call: DataContext<'a>,
+    pub call: &'c mut DataContext<'a>,
     /// The node.
-    pub node: &'a Arc<Node>,
+    pub node: &'c Arc<Node>,
     /// The client.
-    pub session: &'a mut Session,
+    pub session: &'c mut Session,
     /// Whether EXEC runs this command.
     pub in_transaction: bool,
 }

@@ -30,9 +30,11 @@ const SECTIONS: &[(&str, bool, Section)] = &[
 ];
 
 /// INFO [section …]
-pub fn info(context: &mut NodeContext<'_>) -> CommandResult<Next> {
-    let wanted: Vec<String> =
-        context.call.arguments[1..].iter().map(|word| String::from_utf8_lossy(word).to_ascii_lowercase()).collect();
+pub fn info(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
+    let wanted: Vec<String> = context.call.arguments[1..]
+        .iter()
+        .map(|word| String::from_utf8_lossy(word).to_ascii_lowercase())
+        .collect();
     let text = describe(context.node, &wanted);
     context.call.reply.verbatim(b"txt", text.as_bytes());
     Ok(Next::Reply)
@@ -102,7 +104,8 @@ fn server(node: &Node, text: &mut String) {
 
 fn clients(node: &Node, text: &mut String) {
     let all = node.clients.all();
-    let largest = |of: fn(&crate::clients::ClientInfo) -> usize| all.iter().map(|client| of(client)).max().unwrap_or(0);
+    let largest =
+        |of: fn(&crate::clients::ClientInfo) -> usize| all.iter().map(|client| of(client)).max().unwrap_or(0);
     use std::sync::atomic::Ordering::Relaxed;
     fields!(text,
         "connected_clients": all.len(),
@@ -153,7 +156,7 @@ fn persistence(node: &Node, text: &mut String) {
     fields!(text,
         "loading": 0,
         "async_loading": 0,
-        "rdb_changes_since_last_save": checkpoint.records_since,
+        "rdb_changes_since_last_save": checkpoint.log_bytes_since,
         "rdb_bgsave_in_progress": u8::from(checkpoint.running),
         "rdb_last_save_time": checkpoint.last_at_ms / 1000,
         "rdb_last_bgsave_status": if checkpoint.last_failed { "err" } else { "ok" },
@@ -181,7 +184,7 @@ fn log(node: &Node, text: &mut String) {
         "log_fsyncs": stats.fsyncs,
         "log_last_fsync_us": stats.last_fsync_us,
         "log_checkpoint_lsn": node.store.checkpoint_stats().covered_lsn,
-        "log_set_aside": node.store.set_aside_count(),
+        "log_set_aside": node.store.set_aside_count().map_or_else(|error| error.to_string(), |count| count.to_string()),
     );
 }
 

@@ -24,5 +24,19 @@ pub mod lists;
 pub mod sets;
 /// Sorted sets.
 pub mod sorted_sets;
+/// The connection itself.
+pub mod connection;
+/// CLIENT.
+pub mod client;
+/// CONFIG.
+pub mod config;
+/// INFO.
+pub mod info;
+/// The node: saving, stopping, waiting, looking inside.
+pub mod admin;
+/// CLUSTER.
+pub mod cluster;
+/// COMMAND.
+pub mod describe;
 #[cfg(test)]
 mod testing;

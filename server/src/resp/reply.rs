@@ -32,6 +32,21 @@ impl<'a> ReplyWriter<'a> {
         Self { out, protocol }
     }
 
+    /// From here on replies are of this protocol (HELLO, RESET).
+    pub fn set_protocol(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+    }
+
+    /// How far the output goes; [`Self::take_back`] returns to it.
+    pub fn position(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Takes back what was written since `position`.
+    pub fn take_back(&mut self, position: usize) {
+        self.out.truncate(position);
+    }
+
     /// The client's protocol.
     pub fn protocol(&self) -> Protocol {
         self.protocol

@@ -17,15 +17,21 @@ use crate::commands::context::{CommandResult, Next, NodeContext};
 type Answer = Pin<Box<dyn Future<Output = Result<(), String>>>>;
 
 /// CLUSTER ADDSLOTS, DELSLOTS, MEET, FORGET, REPLICATE, RESET, FAILOVER …
-pub fn change(context: &mut NodeContext<'_>, subcommand: &[u8], rest: &[&[u8]]) -> CommandResult<Next> {
-    let Some(handle) = context.node.cluster.clone() else { return Err(CommandError::unknown_subcommand(context.call.arguments)) };
+pub fn change(context: &mut NodeContext<'_, '_>, subcommand: &[u8], rest: &[&[u8]]) -> CommandResult<Next> {
+    let Some(handle) = context.node.cluster.clone() else {
+        return Err(CommandError::unknown_subcommand(context.call.arguments));
+    };
     let view = handle.view();
     let me = view.routes.me;
     let answer: Answer = match (subcommand, rest) {
         (b"addslots", [_, ..]) => propose(handle, Change::AssignSlots { node: me, slots: slots(rest)? }),
-        (b"addslotsrange", [_, ..]) => propose(handle, Change::AssignSlots { node: me, slots: ranges(context, rest)? }),
+        (b"addslotsrange", [_, ..]) => {
+            propose(handle, Change::AssignSlots { node: me, slots: ranges(context, rest)? })
+        }
         (b"delslots", [_, ..]) => propose(handle, Change::UnassignSlots { slots: slots(rest)? }),
-        (b"delslotsrange", [_, ..]) => propose(handle, Change::UnassignSlots { slots: ranges(context, rest)? }),
+        (b"delslotsrange", [_, ..]) => {
+            propose(handle, Change::UnassignSlots { slots: ranges(context, rest)? })
+        }
         (b"flushslots", []) => {
             if context.node.store.slots().key_count() > 0 {
                 return Err(CommandError::Text("ERR DB must be empty to perform CLUSTER FLUSHSLOTS.".into()));
@@ -33,7 +39,9 @@ pub fn change(context: &mut NodeContext<'_>, subcommand: &[u8], rest: &[&[u8]]) 
             propose(handle, Change::FlushSlots { node: me })
         }
         (b"set-config-epoch", [epoch]) => match integer(epoch) {
-            Ok(epoch) if epoch >= 0 => propose(handle, Change::SetConfigEpoch { node: me, epoch: Epoch(epoch as u64) }),
+            Ok(epoch) if epoch >= 0 => {
+                propose(handle, Change::SetConfigEpoch { node: me, epoch: Epoch(epoch as u64) })
+            }
             _ => return Err(CommandError::Text("ERR Invalid config epoch specified".into())),
         },
         (b"bumpepoch", []) => return bump_epoch(context, handle, me),
@@ -46,7 +54,9 @@ pub fn change(context: &mut NodeContext<'_>, subcommand: &[u8], rest: &[&[u8]]) 
             let node_is_empty = context.node.store.slots().key_count() == 0;
             propose(handle, Change::Replicate { node: me, master, node_is_empty })
         }
-        (b"meet", [ip, port, bus_port @ ..]) if bus_port.len() <= 1 => meet(handle, ip, port, bus_port.first().copied())?,
+        (b"meet", [ip, port, bus_port @ ..]) if bus_port.len() <= 1 => {
+            meet(handle, ip, port, bus_port.first().copied())?
+        }
         (b"reset", mode) if mode.len() <= 1 => reset(context, handle, mode.first().copied())?,
         (b"failover", mode) if mode.len() <= 1 => failover(handle, mode.first().copied())?,
         _ => return Err(CommandError::unknown_subcommand(context.call.arguments)),
@@ -65,7 +75,7 @@ fn propose(handle: Handle, change: Change) -> Answer {
     Box::pin(async move { handle.propose(change).await.map(|_| ()) })
 }
 
-fn bump_epoch(context: &NodeContext<'_>, handle: Handle, me: NodeId) -> CommandResult<Next> {
+fn bump_epoch(context: &NodeContext<'_, '_>, handle: Handle, me: NodeId) -> CommandResult<Next> {
     let protocol = context.session.protocol;
     Ok(Next::Later(Box::pin(async move {
         let before = handle.view().figures.my_epoch;
@@ -93,7 +103,7 @@ fn slots(words: &[&[u8]]) -> CommandResult<Vec<SlotRange>> {
     Ok(SlotRange::fold(slots))
 }
 
-fn ranges(context: &NodeContext<'_>, words: &[&[u8]]) -> CommandResult<Vec<SlotRange>> {
+fn ranges(context: &NodeContext<'_, '_>, words: &[&[u8]]) -> CommandResult<Vec<SlotRange>> {
     if words.len() % 2 != 0 {
         return Err(CommandError::wrong_arity(context.call.arguments));
     }
@@ -116,17 +126,18 @@ fn ranges(context: &NodeContext<'_>, words: &[&[u8]]) -> CommandResult<Vec<SlotR
 fn meet(handle: Handle, ip: &[u8], port: &[u8], bus_port: Option<&[u8]>) -> CommandResult<Answer> {
     let (ip, shown) = (String::from_utf8_lossy(ip).into_owned(), String::from_utf8_lossy(port).into_owned());
     let invalid = || CommandError::Text(format!("ERR Invalid node address specified: {ip}:{shown}").into());
-    let number = |word: &[u8]| integer(word).ok().and_then(|port| u16::try_from(port).ok()).filter(|&port| port > 0);
-    let port = number(port).ok_or_else(invalid)?;
+    let number =
+        |word: &[u8]| integer(word).ok().and_then(|port| u16::try_from(port).ok()).filter(|&port| port > 0);
+    let port: u16 = number(port).ok_or_else(invalid)?;
     let bus_port = match bus_port {
         Some(word) => number(word).ok_or_else(invalid)?,
         None => port.checked_add(10_000).ok_or_else(invalid)?,
     };
     let address: std::net::IpAddr = ip.parse().map_err(|_| invalid())?;
-    Ok(Box::pin(async move { handle.meet(address, port, bus_port).await }))
+    Ok(Box::pin(async move { handle.meet(address, bus_port).await }))
 }
 
-fn reset(context: &NodeContext<'_>, handle: Handle, mode: Option<&[u8]>) -> CommandResult<Answer> {
+fn reset(context: &NodeContext<'_, '_>, handle: Handle, mode: Option<&[u8]>) -> CommandResult<Answer> {
     let hard = match mode.map(<[u8]>::to_ascii_lowercase).as_deref() {
         None | Some(b"soft") => false,
         Some(b"hard") => true,

@@ -10,7 +10,7 @@ use crate::commands::context::{CommandResult, Next, NodeContext};
 use crate::commands::help;
 
 /// CLUSTER subcommand …
-pub fn cluster(context: &mut NodeContext<'_>) -> CommandResult<Next> {
+pub fn cluster(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
     let Some(handle) = context.node.cluster.clone() else {
         return Err(CommandError::Text("ERR This instance has cluster support disabled".into()));
     };
@@ -42,12 +42,31 @@ pub fn cluster(context: &mut NodeContext<'_>) -> CommandResult<Next> {
             reply,
             "CLUSTER",
             &[
-                "ADDSLOTS <slot> [<slot> ...]", "ADDSLOTSRANGE <start slot> <end slot> [<start slot> <end slot> ...]", "BUMPEPOCH",
-                "COUNT-FAILURE-REPORTS <node-id>", "COUNTKEYSINSLOT <slot>", "DELSLOTS <slot> [<slot> ...]",
-                "DELSLOTSRANGE <start slot> <end slot> [<start slot> <end slot> ...]", "FAILOVER [FORCE|TAKEOVER]", "FLUSHSLOTS",
-                "FORGET <node-id>", "GETKEYSINSLOT <slot> <count>", "INFO", "KEYSLOT <key>", "LINKS",
-                "MEET <ip> <port> [<bus-port>]", "MYID", "MYSHARDID", "NODES", "REPLICAS <node-id>", "REPLICATE <node-id>",
-                "RESET [HARD|SOFT]", "SAVECONFIG", "SET-CONFIG-EPOCH <epoch>", "SHARDS", "SLOTS",
+                "ADDSLOTS <slot> [<slot> ...]",
+                "ADDSLOTSRANGE <start slot> <end slot> [<start slot> <end slot> ...]",
+                "BUMPEPOCH",
+                "COUNT-FAILURE-REPORTS <node-id>",
+                "COUNTKEYSINSLOT <slot>",
+                "DELSLOTS <slot> [<slot> ...]",
+                "DELSLOTSRANGE <start slot> <end slot> [<start slot> <end slot> ...]",
+                "FAILOVER [FORCE|TAKEOVER]",
+                "FLUSHSLOTS",
+                "FORGET <node-id>",
+                "GETKEYSINSLOT <slot> <count>",
+                "INFO",
+                "KEYSLOT <key>",
+                "LINKS",
+                "MEET <ip> <port> [<bus-port>]",
+                "MYID",
+                "MYSHARDID",
+                "NODES",
+                "REPLICAS <node-id>",
+                "REPLICATE <node-id>",
+                "RESET [HARD|SOFT]",
+                "SAVECONFIG",
+                "SET-CONFIG-EPOCH <epoch>",
+                "SHARDS",
+                "SLOTS",
             ],
         ),
         (b"setslot", [_, ..]) => {

@@ -69,7 +69,9 @@ pub fn node_line(view: &View, node: &NodeView, now_ms: u64) -> String {
     let hostname = if address.hostname.is_empty() { String::new() } else { format!(",{}", address.hostname) };
     let master = node.replica_of.map_or("-".to_owned(), |master| master.to_string());
     // Times in the view are by the core's clock; what clients want is wall clock.
-    let wall = |core_ms: u64| if core_ms == 0 { 0 } else { now_ms.saturating_sub(view.taken_ms.saturating_sub(core_ms)) };
+    let wall = |core_ms: u64| {
+        if core_ms == 0 { 0 } else { now_ms.saturating_sub(view.taken_ms.saturating_sub(core_ms)) }
+    };
     let mut line = format!(
         "{} {}:{}@{}{hostname} {} {master} {} {} {} {}",
         node.record.id,
@@ -107,7 +109,11 @@ fn flags(node: &NodeView) -> String {
 }
 
 fn range_text(range: SlotRange) -> String {
-    if range.first == range.last { range.first.to_string() } else { format!("{}-{}", range.first, range.last) }
+    if range.first == range.last {
+        range.first.to_string()
+    } else {
+        format!("{}-{}", range.first, range.last)
+    }
 }
 
 /// CLUSTER SLOTS
@@ -207,7 +213,7 @@ pub fn known_node(view: &View, word: &[u8]) -> CommandResult<NodeId> {
 }
 
 /// CLUSTER REPLICAS node-id
-pub fn replicas(context: &mut NodeContext<'_>, view: &View, node: &[u8]) -> CommandResult {
+pub fn replicas(context: &mut NodeContext<'_, '_>, view: &View, node: &[u8]) -> CommandResult {
     let node = known_node(view, node)?;
     if view.node(node).is_some_and(|node| node.replica_of.is_some()) {
         return Err(CommandError::Text("ERR The specified node is not a master".into()));
@@ -220,7 +226,7 @@ pub fn replicas(context: &mut NodeContext<'_>, view: &View, node: &[u8]) -> Comm
 }
 
 /// CLUSTER GETKEYSINSLOT slot count
-pub fn keys_in_slot(context: &mut NodeContext<'_>, slot: &[u8], count: &[u8]) -> CommandResult {
+pub fn keys_in_slot(context: &mut NodeContext<'_, '_>, slot: &[u8], count: &[u8]) -> CommandResult {
     let slot = super::super::admin::slot_number(slot)?;
     let count = match integer(count) {
         Ok(count) if count >= 0 => count as usize,

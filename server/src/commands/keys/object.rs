@@ -87,7 +87,8 @@ pub fn memory(context: &mut DataContext<'_>) -> CommandResult {
     }
 }
 
-const MEMORY_DOCTOR: &[u8] = b"Memory is allocated by mimalloc, which is not examined here. INFO memory has the totals, \
+const MEMORY_DOCTOR: &[u8] =
+    b"Memory is allocated by mimalloc, which is not examined here. INFO memory has the totals, \
     MEMORY USAGE a key's share.\n";
 
 const MEMORY_HELP: &[&str] = &[

@@ -1,0 +1,257 @@
+//! Starting bottom up and stopping top down: configuration, log output, data, cluster, workers, ports; and back.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use holdfast_storage::log::LogConfig;
+use holdfast_storage::platform::threads;
+use holdfast_storage::store::{Store, StoreConfig};
+use tokio::sync::mpsc;
+
+use crate::config::{Config, Invocation, LogFormat, LogLevel, SharedConfig};
+use crate::node::{Node, ShutdownRequest};
+use crate::{housekeeping, listener, worker};
+
+/// Entry point of `holdfast-server`; `arguments` come after the program's name.
+pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Both: whoever looks at the terminal, and whoever reads the log later.
+            eprintln!("holdfast-server: {error}");
+            tracing::error!(%error, "the node does not start");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+const HELP: &str = "\
+Usage: holdfast-server [CONFIG] [--OPTION VALUE …]
+
+CONFIG is a file in redis.conf's syntax, or - for standard input. Every directive of the file can be an option, and an option
+wins over the file:
+
+    holdfast-server /etc/holdfast/holdfast.conf --port 7000 --cluster-enabled yes --dir /var/lib/holdfast/7000
+
+    -h, --help       this text
+    -v, --version    the version";
+
+fn run(arguments: Vec<OsString>) -> Result<(), String> {
+    let (source, options) = match Invocation::parse(arguments).map_err(|error| error.to_string())? {
+        Invocation::Help => {
+            println!("{HELP}");
+            return Ok(());
+        }
+        Invocation::Version => {
+            println!("holdfast-server {} (speaks Redis {})", env!("CARGO_PKG_VERSION"), crate::REDIS_VERSION);
+            return Ok(());
+        }
+        Invocation::Run { source, options } => (source, options),
+    };
+    let config = SharedConfig::load(source.as_ref(), &options).map_err(|error| error.to_string())?;
+    let snapshot = config.snapshot().clone();
+    start_logging(&snapshot)?;
+    for line in config.not_needed() {
+        tracing::info!("{line}");
+    }
+    apply_limits(&snapshot);
+    let (store, restart) =
+        Store::open(Path::new(&snapshot.dir), store_config(&snapshot)).map_err(|error| error.to_string())?;
+    if let Some(why) = &restart.recovery.torn {
+        tracing::warn!(
+            bytes = restart.recovery.torn_bytes,
+            end_lsn = restart.recovery.end.0,
+            durable_lsn = restart.recovery.durable_lsn.0,
+            why,
+            "the log's tail was never durable and is not whole: it is cut"
+        );
+    }
+    tracing::info!(
+        node = %store.node_id(),
+        keys = store.slots().key_count(),
+        image_keys = restart.image_keys,
+        records = restart.records,
+        end_lsn = restart.recovery.end.0,
+        took_ms = restart.took_ms,
+        "data loaded"
+    );
+    let pidfile = write_pidfile(&snapshot)?;
+    let result = serve(store, config, &snapshot);
+    if let Some(path) = pidfile
+        && let Err(error) = std::fs::remove_file(&path)
+    {
+        tracing::warn!(%error, path, "the pidfile could not be removed");
+    }
+    result
+}
+
+fn store_config(config: &Config) -> StoreConfig {
+    StoreConfig {
+        log: LogConfig {
+            segment_size: config.wal_segment_size,
+            fsync: config.fsync_policy(),
+            ..LogConfig::default()
+        },
+        load_threads: worker_count(config),
+        checkpoint_log_size: config.checkpoint_log_size,
+        retain_bytes: config.wal_retain_size,
+    }
+}
+
+fn worker_count(config: &Config) -> usize {
+    match config.io_threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        count => count,
+    }
+}
+
+/// `maxclients` needs file descriptors; asks for them as far as the system gives them.
+fn apply_limits(config: &Config) {
+    const OTHER_FILES: u64 = 64;
+    let wanted = config.maxclients + OTHER_FILES;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    if limit.current.is_some_and(|current| current < wanted) {
+        let raised = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+        let new = rustix::process::Rlimit { current: Some(raised), maximum: limit.maximum };
+        let set = rustix::process::setrlimit(rustix::process::Resource::Nofile, new);
+        if set.is_err() || raised < wanted {
+            tracing::warn!(
+                wanted,
+                raised,
+                "fewer file descriptors than maxclients needs; raise LimitNOFILE or ulimit -n"
+            );
+        }
+    }
+}
+
+fn start_logging(config: &Config) -> Result<(), String> {
+    use tracing_subscriber::filter::LevelFilter;
+    let level = match config.loglevel {
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Verbose | LogLevel::Notice => LevelFilter::INFO,
+        LogLevel::Warning => LevelFilter::WARN,
+    };
+    let to_file = !config.logfile.is_empty();
+    let writer: Box<dyn Fn() -> Box<dyn std::io::Write> + Send + Sync> = if to_file {
+        let path = Path::new(&config.dir).join(&config.logfile);
+        let file = File::options().create(true).append(true).open(&path);
+        let file =
+            Arc::new(file.map_err(|error| format!("cannot open logfile {}: {error}", path.display()))?);
+        Box::new(move || Box::new(file.clone()))
+    } else {
+        Box::new(|| Box::new(std::io::stdout()))
+    };
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_target(false)
+        .with_ansi(false)
+        .with_writer(writer);
+    let set = match config.log_format {
+        LogFormat::Json => builder.json().try_init(),
+        LogFormat::Text => builder.try_init(),
+    };
+    set.map_err(|error| format!("cannot start logging: {error}"))
+}
+
+fn write_pidfile(config: &Config) -> Result<Option<String>, String> {
+    if config.pidfile.is_empty() {
+        return Ok(None);
+    }
+    let path = config.pidfile.clone();
+    match std::fs::write(&path, format!("{}\n", std::process::id())) {
+        Ok(()) => Ok(Some(path)),
+        Err(error) => {
+            // As Redis does: a pidfile that cannot be written is no reason not to serve.
+            tracing::warn!(%error, path, "the pidfile could not be written");
+            Ok(None)
+        }
+    }
+}
+
+/// Serves until somebody asks the node to stop.
+fn serve(store: Arc<Store>, config: SharedConfig, snapshot: &Config) -> Result<(), String> {
+    let workers = worker_count(snapshot);
+    let listeners =
+        listener::bind(&snapshot.bind, snapshot.port, snapshot.tcp_backlog.min(i32::MAX as u64) as i32)?;
+    let cluster = None;
+    let (checkpoint_wanted, checkpoints) = mpsc::unbounded_channel();
+    let node = Node::new(store, config, cluster, workers, checkpoint_wanted);
+    let mut senders = Vec::new();
+    for index in 0..workers {
+        let (sender, accepted) = mpsc::unbounded_channel();
+        senders.push(sender);
+        let node = node.clone();
+        let work = move || block_on(worker::run(node, accepted));
+        threads::spawn(&format!("worker-{index}"), work)
+            .map_err(|error| format!("cannot start a worker: {error}"))?;
+    }
+    let expiry = node.clone();
+    let work = move || block_on(housekeeping::expire_keys(expiry));
+    threads::spawn("expiry", work).map_err(|error| format!("cannot start the expiry thread: {error}"))?;
+    block_on(async {
+        for listener in listeners {
+            let address = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
+            tracing::info!(address, "ready to accept connections");
+            let accept = listener::accept(node.clone(), listener, senders.clone());
+            tokio::spawn(async move {
+                if let Err(error) = accept.await {
+                    tracing::error!(%error, address, "no more connections are accepted here");
+                }
+            });
+        }
+        tokio::spawn(housekeeping::once_a_second(node.clone()));
+        tokio::spawn(housekeeping::take_checkpoints(node.clone(), checkpoints));
+        tokio::spawn(housekeeping::keep_watchdog_quiet());
+        notify_systemd(&[sd_notify::NotifyState::Ready]);
+        let request = tokio::select! {
+            request = node.shutdown_requested() => request,
+            () = terminated() => ShutdownRequest { checkpoint: true },
+        };
+        notify_systemd(&[sd_notify::NotifyState::Stopping]);
+        stop(&node, request).await
+    })
+}
+
+/// The last things: no write is taken any more, the log is durable, a checkpoint makes the next start quick.
+async fn stop(node: &Arc<Node>, request: ShutdownRequest) -> Result<(), String> {
+    tracing::info!(checkpoint = request.checkpoint, "stopping");
+    if request.checkpoint
+        && let Err(error) = node.checkpoint().await
+    {
+        tracing::warn!(%error, "no checkpoint at the stop; the log has everything");
+    }
+    let log = node.store.log().clone();
+    let synced = log.write_up_to(log.end().lsn).and_then(|()| log.sync());
+    match synced {
+        Ok(lsn) => {
+            tracing::info!(durable_lsn = lsn.0, "stopped");
+            Ok(())
+        }
+        Err(error) => Err(format!("the log could not be made durable at the stop: {error}")),
+    }
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("the operating system gives what a runtime needs").block_on(future)
+}
+
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be handled");
+    let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be handled");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Tells systemd, where it listens.
+pub fn notify_systemd(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}
