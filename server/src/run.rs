@@ -428,8 +428,8 @@ fn exec_queue(
         queue.iter().map(|command| command.arguments.iter().map(|word| &**word).collect()).collect();
     let data = node.store.lock(&all, now_ms, slots);
     // Looked at under the slots' locks: nobody can change a watched key between this and the commands.
-    let expired = |key: &Box<[u8]>| data.keyspace(key).is_expired(key, now_ms);
-    if session.watching.flag.load(Ordering::Acquire) || session.watching.keys.iter().any(expired) {
+    let expired = |key: &[u8]| data.keyspace(key).is_expired(key, now_ms);
+    if session.watching.flag.load(Ordering::Acquire) || session.watching.keys.iter().any(|key| expired(key)) {
         drop(data);
         ReplyWriter::new(&mut output.bytes, session.protocol).null_array();
         output.gate_nothing();

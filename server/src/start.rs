@@ -57,6 +57,11 @@ fn run(arguments: Vec<OsString>) -> Result<(), String> {
     for line in config.not_needed() {
         tracing::info!("{line}");
     }
+    if snapshot.cluster_enabled {
+        return Err("cluster-enabled yes: this build has the cluster's rules but not yet its bus (see docs/status.md); remove \
+                    the option to run a standalone node"
+            .into());
+    }
     apply_limits(&snapshot);
     let (store, restart) =
         Store::open(Path::new(&snapshot.dir), store_config(&snapshot)).map_err(|error| error.to_string())?;

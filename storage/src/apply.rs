@@ -6,7 +6,7 @@ use crate::keyspace::Keyspace;
 use crate::mutation::{Bin, Expiry, Mutation};
 use crate::types::sorted_set::Added;
 use crate::types::value_format::{self, ValueFault};
-use crate::types::{Hash, List, Set, SortedSet, StringRef, Value, ValueRef};
+use crate::types::{List, StringRef, Value, ValueRef};
 
 /// What a mutation did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -163,7 +163,7 @@ fn hash_set(keys: &mut Keyspace, key: &[u8], pairs: &[(Bin<'_>, Bin<'_>)]) -> Re
     check_type!(keys, key, Hash, "HashSet");
     Ok(keys.change(
         key,
-        || Value::Hash(Box::new(Hash::default())),
+        || Value::Hash(Box::default()),
         |value| {
             let hash = collection!(value, Hash);
             let added = pairs.iter().filter(|(field, value)| hash.set(field, value)).count();
@@ -212,7 +212,7 @@ fn apply_to_list(keys: &mut Keyspace, mutation: &Mutation<'_>) -> Result<Applied
     }
     Ok(keys.change(
         key,
-        || Value::List(Box::new(List::default())),
+        || Value::List(Box::default()),
         |value| {
             let list = collection!(value, List);
             let applied = change_list(list, mutation);
@@ -259,7 +259,7 @@ fn set_add(keys: &mut Keyspace, key: &[u8], members: &[Bin<'_>]) -> Result<Appli
     check_type!(keys, key, Set, "SetAdd");
     Ok(keys.change(
         key,
-        || Value::Set(Box::new(Set::default())),
+        || Value::Set(Box::default()),
         |value| {
             let set = collection!(value, Set);
             let added = members.iter().filter(|member| set.add(member)).count();
@@ -291,7 +291,7 @@ fn sorted_set_add(
     check_type!(keys, key, SortedSet, "SortedSetAdd");
     Ok(keys.change(
         key,
-        || Value::SortedSet(Box::new(SortedSet::default())),
+        || Value::SortedSet(Box::default()),
         |value| {
             let set = collection!(value, SortedSet);
             let mut applied = Applied::NOTHING;

@@ -216,7 +216,7 @@ fn kill(context: &mut NodeContext<'_, '_>, filters: &[&[u8]]) -> CommandResult<N
         found.kill();
         return Ok(Next::Reply);
     }
-    if filters.len() % 2 != 0 {
+    if !filters.len().is_multiple_of(2) {
         return Err(CommandError::Syntax);
     }
     let mut matching = context.node.clients.all();

@@ -104,7 +104,7 @@ fn slots(words: &[&[u8]]) -> CommandResult<Vec<SlotRange>> {
 }
 
 fn ranges(context: &NodeContext<'_, '_>, words: &[&[u8]]) -> CommandResult<Vec<SlotRange>> {
-    if words.len() % 2 != 0 {
+    if !words.len().is_multiple_of(2) {
         return Err(CommandError::wrong_arity(context.call.arguments));
     }
     let mut seen = Vec::new();
