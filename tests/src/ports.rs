@@ -17,7 +17,7 @@ static HELD: Mutex<Vec<File>> = Mutex::new(Vec::new());
 pub fn free_port() -> u16 {
     let directory = std::env::temp_dir().join("holdfast-test-ports");
     std::fs::create_dir_all(&directory).expect("the temporary directory can be written");
-    let start = FIRST + (std::process::id() as u16 * 7) % (LAST - FIRST);
+    let start = FIRST + (std::process::id() * 7 % u32::from(LAST - FIRST)) as u16;
     for port in (start..=LAST).chain(FIRST..start) {
         let path = directory.join(port.to_string());
         let Ok(file) = OpenOptions::new().create(true).truncate(false).write(true).open(path) else {
