@@ -21,6 +21,7 @@ pub struct Node {
     directory: PathBuf,
     /// The data port.
     pub port: u16,
+    config: Option<String>,
     options: Vec<String>,
     child: Option<Child>,
 }
@@ -30,7 +31,14 @@ impl Node {
     pub fn new(binary: Binary, directory: &Path, options: &[&str]) -> Self {
         std::fs::create_dir_all(directory).expect("the node's directory can be made");
         let options = options.iter().map(|&option| option.to_owned()).collect();
-        Self { binary, directory: directory.to_owned(), port: free_port(), options, child: None }
+        Self {
+            binary,
+            directory: directory.to_owned(),
+            port: free_port(),
+            config: None,
+            options,
+            child: None,
+        }
     }
 
     /// A started node.
@@ -38,6 +46,11 @@ impl Node {
         let mut node = Self::new(binary, directory, options);
         node.start();
         node
+    }
+
+    /// Starts with this configuration file from now on; options still win.
+    pub fn set_config(&mut self, path: &str) {
+        self.config = Some(path.to_owned());
     }
 
     /// The node's directory.
@@ -77,6 +90,7 @@ impl Node {
         let output = output.expect("the node's directory can be written");
         let child = Command::new(self.binary)
             .arg("server")
+            .args(&self.config)
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--dir"])
             .arg(&self.directory)
             .args(&self.options)
