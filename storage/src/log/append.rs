@@ -10,10 +10,11 @@ use holdfast_words::{Epoch, Lsn, ShardId};
 
 use super::error::{AppendError, OpenError};
 use super::format::{
-    EpochHistory, Mark, RecordFault, SegmentHeader, decode_record, place_records, record_length, record_slot,
+    EpochHistory, MORE_FOLLOWS, Mark, RecordFault, SegmentHeader, decode_record, group_length, place_records,
+    record_length, record_slot,
 };
 use super::recovery::{FoundSegment, SegmentScan};
-use super::segment::{Active, Sealed, file_name, offset_of};
+use super::segment::{Active, HALF_MADE, Sealed, file_name, offset_of};
 use super::{GOOD, Log, LogHealth, NO_SPACE, POISONED};
 use crate::platform::files::{self, File};
 
@@ -61,7 +62,7 @@ impl Log {
     /// When the log has failed for good.
     pub fn append(&self, records: &mut [u8]) -> Result<Lsn, AppendError> {
         if self.health.load(Ordering::Acquire) == POISONED {
-            return Err(self.poisoned());
+            return Err(self.refusal());
         }
         let mut pending = self.pending.lock();
         let lsn = pending.end();
@@ -84,7 +85,7 @@ impl Log {
             return Ok(());
         }
         if self.is_poisoned() {
-            return Err(self.poisoned());
+            return Err(self.refusal());
         }
         let mut batch = std::mem::take(&mut writer.spare_buffer);
         let start = {
@@ -116,28 +117,42 @@ impl Log {
         batch.shrink_to(KEPT_BYTES);
         writer.spare_buffer = batch;
         drop(writer);
-        if self.health.load(Ordering::Acquire) == NO_SPACE {
-            self.health.store(GOOD, Ordering::Release);
-            tracing::info!("the log's disk has space again; writes are accepted");
-        }
+        self.space_is_back();
         self.commit.written();
         Ok(())
     }
 
-    /// Writes whole records into the active segment, and the next ones when it is full. After an error the active segment's
-    /// end says how far it came.
+    /// A full disk is over. What has failed for good stays so: only the step from "no space" is taken.
+    fn space_is_back(&self) {
+        if self.health.compare_exchange(NO_SPACE, GOOD, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            tracing::info!("the log's disk has space again; writes are accepted");
+        }
+    }
+
+    /// Tries what a full disk refused; `false` while it still does. With nothing left to write, the next write will tell.
+    pub(super) fn try_to_heal(&self) -> bool {
+        let end = self.end().lsn;
+        let is_written = self.write_up_to(end).is_ok();
+        if is_written {
+            self.space_is_back();
+        }
+        is_written
+    }
+
+    /// Writes whole groups of records into the active segment, and the next ones when it is full: neither a segment nor a
+    /// position ever ends inside a group. After an error the active segment's end says how far it came.
     fn write_batch(&self, writer: &mut Writer, batch: &[u8]) -> io::Result<()> {
         let mut at = 0;
         while at < batch.len() {
             let room = writer.active.reserved.saturating_sub(writer.active.end_offset()) as usize;
             let mut fits = 0;
-            while let Some(length) = record_length(&batch[at + fits..])
+            while let Some(length) = group_length(&batch[at + fits..])
                 && fits + length <= room
             {
                 fits += length;
             }
             if fits == 0 {
-                let length = record_length(&batch[at..]).unwrap_or(0);
+                let length = group_length(&batch[at..]).expect("what is pending is whole groups");
                 self.rotate(writer, length as u64)?;
                 continue;
             }
@@ -157,9 +172,9 @@ impl Log {
         Ok(())
     }
 
-    /// Seals the active segment and begins the next, which has room for a record of this length.
-    fn rotate(&self, writer: &mut Writer, record_length: u64) -> io::Result<()> {
-        let size = self.segment_size.load(Ordering::Relaxed).max(super::SEGMENT_HEADER_SIZE + record_length);
+    /// Seals the active segment and begins the next, which has room for a group of records of this length.
+    fn rotate(&self, writer: &mut Writer, group_length: u64) -> io::Result<()> {
+        let size = self.segment_size.load(Ordering::Relaxed).max(super::SEGMENT_HEADER_SIZE + group_length);
         let header = SegmentHeader {
             shard: writer.owner,
             first_lsn: writer.active.end_lsn,
@@ -180,13 +195,16 @@ impl Log {
         Ok(())
     }
 
-    /// Takes whole records that the master sent, which must begin exactly at the log's end, and writes them.
+    /// Takes whole groups of records that the master sent, which must begin exactly at the log's end, and writes them.
+    /// Should the disk fill up meanwhile, they count as taken: they wait in memory, and the written position, which is what a
+    /// replica acknowledges, moves when they are written. Nothing more is taken until then.
     ///
     /// # Errors
-    /// When they do not continue the log, are damaged or of an older epoch (nothing was taken then), or cannot be written.
+    /// When they do not continue the log, are damaged, not whole groups or of an older epoch, or the disk was full already:
+    /// nothing was taken then. `Poisoned` when the log has failed.
     pub fn append_foreign(&self, at: Lsn, bytes: &[u8]) -> Result<Lsn, AppendError> {
-        if self.is_poisoned() {
-            return Err(self.poisoned());
+        if self.health.load(Ordering::Acquire) != GOOD {
+            return Err(self.refusal());
         }
         let end = self.end().lsn;
         if end != at {
@@ -195,6 +213,7 @@ impl Log {
         let known = self.epoch();
         let mut newest = known;
         let mut offset = 0;
+        let mut in_group = false;
         while offset < bytes.len() {
             let lsn = at.advance(offset as u64);
             let record =
@@ -203,7 +222,11 @@ impl Log {
                 return Err(AppendError::OldEpoch { known: newest, found: record.header.epoch });
             }
             newest = record.header.epoch;
+            in_group = record.header.flags & MORE_FOLLOWS != 0;
             offset += record.bytes.len();
+        }
+        if in_group {
+            return Err(AppendError::OpenGroup { end: at.advance(offset as u64) });
         }
         let end = {
             let mut pending = self.pending.lock();
@@ -214,21 +237,25 @@ impl Log {
             pending.end()
         };
         self.epoch.fetch_max(newest.0, Ordering::AcqRel);
-        self.write_up_to(end)?;
-        Ok(end)
+        match self.write_up_to(end) {
+            Ok(()) | Err(AppendError::NoSpace) => Ok(end),
+            Err(error) => Err(error),
+        }
     }
 
-    /// Cuts the log at `at`; the tail is kept as a readable log in a directory of its own, which is returned.
-    /// Nobody may append meanwhile.
+    /// Cuts the log at `at`; the tail is kept as a readable log in a directory of its own, which is returned. What was
+    /// appended and not yet written is written first, so that the tail holds it too. Nobody may append meanwhile.
     ///
     /// # Errors
-    /// What the operating system said; the log is poisoned then, since it is neither whole nor cut.
+    /// `NoSpace`: there is no room for the tail, and nothing was changed. `Poisoned`: the log is neither whole nor cut.
     pub fn set_aside(&self, at: Lsn) -> Result<PathBuf, AppendError> {
+        self.write_up_to(self.end().lsn)?;
         let _exclusive = self.commit.exclusive.lock();
         let mut writer = self.writer.lock();
+        // A copy that fails leaves the log whole; only a disk that cannot be read or written is a reason to stop.
         let kept = self
             .copy_tail(&writer, at)
-            .map_err(|error| self.failed_for_good("setting the log's tail aside", &error))?;
+            .map_err(|error| self.failed("setting the log's tail aside", &error))?;
         self.cut(&mut writer, at).map_err(|error| self.failed_for_good("cutting the log", &error))?;
         Ok(kept)
     }
@@ -246,6 +273,15 @@ impl Log {
     /// The segments that hold something at or above `at`, copied whole: they read like any log.
     fn copy_tail(&self, writer: &Writer, at: Lsn) -> io::Result<PathBuf> {
         let directory = unused_directory(&self.directory.join(SET_ASIDE), &format!("{:020}", at.0))?;
+        if let Err(error) = Self::copy_segments(writer, at, &directory) {
+            // Half a tail would be taken for a whole one.
+            files::remove_directory(&directory)?;
+            return Err(error);
+        }
+        Ok(directory)
+    }
+
+    fn copy_segments(writer: &Writer, at: Lsn, directory: &Path) -> io::Result<()> {
         let sealed = writer.sealed.iter().map(|segment| (&segment.file, segment.first_lsn, segment.end_lsn));
         let all = sealed.chain([(&writer.active.file, writer.active.first_lsn, writer.active.end_lsn)]);
         for (file, first_lsn, _) in all.filter(|(_, _, end_lsn)| *end_lsn > at) {
@@ -263,8 +299,7 @@ impl Log {
             }
             copy.sync_all()?;
         }
-        files::sync_directory(&directory)?;
-        Ok(directory)
+        files::sync_directory(directory)
     }
 
     fn cut(&self, writer: &mut Writer, at: Lsn) -> io::Result<()> {
@@ -280,6 +315,9 @@ impl Log {
         // Newest segments first, so that a crash in between leaves a log without a hole.
         while writer.active.first_lsn > at || (writer.active.first_lsn == at && !writer.sealed.is_empty()) {
             let previous = writer.sealed.pop_back().expect("the log begins at or below the cut");
+            // First its seal: a sealed segment that nothing follows means that a segment is missing.
+            previous.file.set_len(offset_of(previous.end_lsn, previous.first_lsn))?;
+            previous.file.sync_all()?;
             files::remove_file(&writer.active.path)?;
             writer.unsynced.retain(|file| !Arc::ptr_eq(file, &previous.file));
             // One that begins after the cut too goes in the next turn; its records do not matter.
@@ -311,6 +349,7 @@ impl Log {
         self.epoch.store(epoch.0, Ordering::Release);
         *self.pending.lock() = Pending::starting_at(at);
         self.positions.restart(at, at);
+        self.space_is_back();
         Ok(())
     }
 
@@ -351,6 +390,11 @@ impl Log {
             files::rename(&path, &kept.join(name))?;
         }
         files::sync_directory(&kept)?;
+        // Old bytes are told from records by their place; another history may come to the very same places.
+        while let Some(spare) = writer.spares.last() {
+            files::remove_file(spare)?;
+            writer.spares.pop();
+        }
         writer.owner = owner;
         writer.sealed.clear();
         writer.unsynced.clear();
@@ -363,13 +407,19 @@ impl Log {
         self.epoch.store(epoch.0, Ordering::Release);
         *self.pending.lock() = Pending::starting_at(first_lsn);
         self.positions.restart(first_lsn, first_lsn);
+        self.space_is_back();
         Ok(kept)
     }
 
-    /// Released segments of an earlier run: up to the configured number are used again, the rest is removed.
+    /// Released segments of an earlier run: up to the configured number are used again, the rest is removed, as is a segment
+    /// that a crash left half made.
     pub(super) fn adopt_spares(&self) -> io::Result<()> {
         let mut writer = self.writer.lock();
-        for name in files::list(&self.directory)?.into_iter().filter(|name| name.ends_with(".wal.spare")) {
+        let names = files::list(&self.directory)?;
+        for name in names.iter().filter(|name| name.ends_with(HALF_MADE)) {
+            files::remove_file(&self.directory.join(name))?;
+        }
+        for name in names.into_iter().filter(|name| name.ends_with(".wal.spare")) {
             let path = self.directory.join(name);
             if writer.spares.len() < self.spare_segments {
                 writer.spares.push(path);
@@ -390,10 +440,11 @@ impl Log {
     /// An operation failed: a full disk is waited out, anything else is for good.
     pub(super) fn failed(&self, what: &str, error: &io::Error) -> AppendError {
         if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
-            if self.health.swap(NO_SPACE, Ordering::AcqRel) == GOOD {
+            if self.health.compare_exchange(GOOD, NO_SPACE, Ordering::AcqRel, Ordering::Acquire).is_ok() {
                 tracing::error!(%error, "{what}: the disk is full; writes are refused, reads served, until there is space");
             }
-            return AppendError::NoSpace;
+            // A failed fsync may have been latched meanwhile, and that is what counts.
+            return self.refusal();
         }
         self.failed_for_good(what, error)
     }
@@ -406,10 +457,10 @@ impl Log {
         }
         drop(failure);
         self.positions.wake_all();
-        self.poisoned()
+        self.refusal()
     }
 
-    fn poisoned(&self) -> AppendError {
+    fn refusal(&self) -> AppendError {
         match self.health() {
             LogHealth::Poisoned(reason) => AppendError::Poisoned(reason),
             LogHealth::Good | LogHealth::NoSpace => AppendError::NoSpace,

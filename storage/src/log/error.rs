@@ -55,6 +55,12 @@ pub enum AppendError {
         /// What is wrong with it.
         fault: RecordFault,
     },
+    /// Bytes from the master that end inside a group, of which all or nothing counts.
+    #[error("the records offered end at LSN {end}, inside a group")]
+    OpenGroup {
+        /// Where they end.
+        end: Lsn,
+    },
     /// Records of an epoch that is over.
     #[error("records of epoch {found} were offered to a log in epoch {known}")]
     OldEpoch {
@@ -111,6 +117,33 @@ pub enum OpenError {
         path: PathBuf,
         /// What is wrong.
         source: HeaderFault,
+    },
+    /// A sound record that this version does not know.
+    #[error(
+        "{}: offset {offset} (LSN {lsn}): {source}; it is sound, so a newer holdfast wrote it: start that version",
+        path.display()
+    )]
+    NewerRecord {
+        /// The segment.
+        path: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// The record's LSN.
+        lsn: Lsn,
+        /// What is not known.
+        source: RecordFault,
+    },
+    /// The newest segment is missing.
+    #[error(
+        "{}: the segment is sealed, which happens only once the next one, beginning at LSN {end}, is there; it is missing. \
+         Restore it, or remove this node's directory and let it copy from another member of its shard",
+        path.display()
+    )]
+    MissingNewest {
+        /// The last segment that is there.
+        path: PathBuf,
+        /// Where the missing one begins.
+        end: Lsn,
     },
     /// A segment is missing.
     #[error(

@@ -46,6 +46,7 @@ const FOOTER_MAGIC: [u8; 8] = *b"HFSEAL\r\n";
 const MARK_MAGIC: [u8; 4] = *b"MARK";
 const SECTOR: usize = 512;
 const MARK_SIZE: usize = 40;
+const FLAGS_AT: usize = 9;
 const HISTORY_AT: usize = 3 * SECTOR;
 /// Epochs kept in a segment's header: more changes of master than any log's retention spans.
 pub const HISTORY_MAX: usize = (SEGMENT_HEADER_SIZE as usize - HISTORY_AT - 2 - 4) / 16;
@@ -190,6 +191,20 @@ pub fn record_length(bytes: &[u8]) -> Option<usize> {
     bytes.first_chunk().map(|length| u32::from_le_bytes(*length) as usize)
 }
 
+/// The length of the group of records at the front of `bytes` (a record alone is a group too); `None` when its end is not
+/// there. Nothing is checked but that lengths are possible.
+pub fn group_length(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        let length = record_length(&bytes[at..])?;
+        let record = bytes[at..].get(..length).filter(|_| length >= RECORD_HEADER_SIZE)?;
+        at += length;
+        if record[FLAGS_AT] & MORE_FOLLOWS == 0 {
+            return Some(at);
+        }
+    }
+}
+
 /// The slot that the record at the front of `bytes` claims; nothing is checked.
 pub fn record_slot(bytes: &[u8]) -> u16 {
     bytes.get(10..12).map_or(0, |slot| u16::from_le_bytes([slot[0], slot[1]]))
@@ -326,8 +341,20 @@ impl SegmentHeader {
             return Err(HeaderFault::Damaged("CRC of the header"));
         }
         let shard = block[16..36].first_chunk().copied().map(ShardId).unwrap_or_default();
-        let mark_a = Mark::decode(&block[SECTOR..2 * SECTOR])?;
-        let mark_b = Mark::decode(&block[2 * SECTOR..HISTORY_AT])?;
+        let mark_a = Mark::decode(&block[SECTOR..2 * SECTOR]);
+        let mark_b = Mark::decode(&block[2 * SECTOR..HISTORY_AT]);
+        // One that does not read is a write that a power cut tore; the other one, written before, still holds.
+        let mark = match (mark_a, mark_b) {
+            (Ok(a), Ok(b)) => {
+                if b.counter > a.counter {
+                    b
+                } else {
+                    a
+                }
+            }
+            (Ok(only), Err(_)) | (Err(_), Ok(only)) if only.counter > 0 => only,
+            _ => return Err(HeaderFault::Damaged("CRC of the durable marks")),
+        };
         let count = usize::from(u16::from_le_bytes([block[HISTORY_AT], block[HISTORY_AT + 1]]));
         let end = HISTORY_AT + 2 + 16 * count;
         if count > HISTORY_MAX || u32_at(block, end) != crc32fast::hash(&block[HISTORY_AT..end]) {
@@ -339,7 +366,7 @@ impl SegmentHeader {
         };
         let header =
             Self { shard, first_lsn: Lsn(u64_at(block, 36)), history: (0..count).map(entry).collect() };
-        Ok((header, if mark_b.counter > mark_a.counter { mark_b } else { mark_a }))
+        Ok((header, mark))
     }
 }
 
@@ -495,11 +522,16 @@ mod tests {
         let at = newer.offset() as usize;
         block[at..at + MARK_SIZE].copy_from_slice(&newer.encode());
         assert_eq!(SegmentHeader::decode(&block).unwrap().1, newer);
-        for byte in [9, 20, 40, at + 5, HISTORY_AT + 3] {
+        for byte in [9, 20, 40, HISTORY_AT + 3] {
             let mut damaged = block.clone();
             damaged[byte] ^= 0x10;
             assert!(SegmentHeader::decode(&damaged).is_err(), "byte {byte}");
         }
+        let mut torn = block.clone();
+        torn[at + 5] ^= 0x10;
+        assert_eq!(SegmentHeader::decode(&torn).unwrap().1, mark, "the mark before the torn one holds");
+        torn[mark.offset() as usize + 5] ^= 0x10;
+        assert!(SegmentHeader::decode(&torn).is_err(), "no write tears both marks");
     }
 
     #[test]

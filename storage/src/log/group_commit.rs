@@ -118,11 +118,7 @@ fn run(commit: &GroupCommit, log: &Weak<Log>) {
             LogHealth::Poisoned(_) => None,
             LogHealth::NoSpace => {
                 // Whether there is space again only a write can tell. Its own error is reported where it is latched.
-                if log.write_up_to(log.end().lsn).is_ok() {
-                    Some(Duration::ZERO)
-                } else {
-                    Some(NO_SPACE_PERIOD)
-                }
+                if log.try_to_heal() { Some(Duration::ZERO) } else { Some(NO_SPACE_PERIOD) }
             }
             LogHealth::Good => {
                 let is_due = log.positions.durable_lsn() < log.positions.written_lsn();

@@ -18,6 +18,8 @@ pub mod error;
 pub mod segment;
 /// Reading a log from its files; torn tail or damage.
 pub mod recovery;
+/// Reading offline, beside a running node too.
+pub mod reader;
 /// Which part of the log must be kept.
 pub mod retention;
 /// fdatasync off the workers.
@@ -45,7 +47,7 @@ pub use recovery::RecordVisitor;
 
 use crate::platform::files;
 use append::{Pending, Writer};
-use format::{Mark, SegmentHeader, decode_record, record_length};
+use format::{Mark, SegmentHeader, decode_record, group_length, record_length};
 use group_commit::GroupCommit;
 use segment::{Active, Sealed, file_name, offset_of};
 
@@ -331,7 +333,7 @@ impl Log {
         Ok(end)
     }
 
-    /// Whole records from `from` on, at most about `max_bytes` (but at least one), appended to `out`; nothing when `from` is
+    /// Whole groups of records from `from` on, at most about `max_bytes` (but at least one), appended to `out`; nothing when `from` is
     /// the end. Only what is written is read.
     ///
     /// # Errors
@@ -370,17 +372,18 @@ impl Log {
         loop {
             out.resize(start + wanted, 0);
             file.read_exact_at(&mut out[start..], offset).map_err(|error| fail(offset, error.to_string()))?;
-            let whole = whole_records(&out[start..]);
+            let whole = whole_groups(&out[start..]);
             if whole > 0 {
                 out.truncate(start + whole);
                 break;
             }
-            // Not even one record: it is longer than max_bytes.
+            // Not even one: it is longer than max_bytes.
             let length = record_length(&out[start..]).unwrap_or(0);
-            if length < RECORD_HEADER_SIZE || length > available {
-                return Err(fail(offset, format!("no record stands at LSN {from}")));
+            if length < RECORD_HEADER_SIZE || length > available || wanted == available {
+                out.truncate(start);
+                return Err(self.read_fault(from, fail(offset, format!("no record stands at LSN {from}"))));
             }
-            wanted = length;
+            wanted = length.max(wanted * 2).min(available);
         }
         let end_of_chunk = from.advance((out.len() - start) as u64);
         let mut at = start;
@@ -388,10 +391,22 @@ impl Log {
             // A byte that went bad on disk is neither served nor shipped.
             let lsn = from.advance((at - start) as u64);
             let record = decode_record(&out[at..], lsn);
-            let record = record.map_err(|fault| fail(offset + (at - start) as u64, fault.to_string()))?;
-            at += record.bytes.len();
+            match record {
+                Ok(record) => at += record.bytes.len(),
+                Err(fault) => {
+                    let error = fail(offset + (at - start) as u64, fault.to_string());
+                    out.truncate(start);
+                    return Err(self.read_fault(from, error));
+                }
+            }
         }
         Ok(end_of_chunk)
+    }
+
+    /// What it means that no records stood where they were: their segment may have been released and written again meanwhile.
+    fn read_fault(&self, wanted: Lsn, fault: ReadError) -> ReadError {
+        let first = self.first_lsn();
+        if wanted < first { ReadError::TooOld { first, wanted } } else { fault }
     }
 
     /// Removes or recycles segments that lie wholly below `horizon`.
@@ -404,15 +419,16 @@ impl Log {
         while let Some(first) = writer.sealed.front()
             && first.end_lsn <= horizon
         {
-            let segment = writer.sealed.pop_front().expect("looked at just now");
-            writer.unsynced.retain(|file| !Arc::ptr_eq(file, &segment.file));
+            // It leaves the list only when its file is gone: one left behind would stand before a hole at the next start.
             if writer.spares.len() < self.spare_segments {
-                let spare = self.directory.join(format!("{}.spare", file_name(segment.first_lsn)));
-                files::rename(&segment.path, &spare)?;
+                let spare = self.directory.join(format!("{}.spare", file_name(first.first_lsn)));
+                files::rename(&first.path, &spare)?;
                 writer.spares.push(spare);
             } else {
-                files::remove_file(&segment.path)?;
+                files::remove_file(&first.path)?;
             }
+            let segment = writer.sealed.pop_front().expect("looked at just now");
+            writer.unsynced.retain(|file| !Arc::ptr_eq(file, &segment.file));
             released += 1;
         }
         if released > 0 {
@@ -427,13 +443,10 @@ impl Log {
     }
 }
 
-/// Bytes of the whole records at the front.
-fn whole_records(bytes: &[u8]) -> usize {
+/// Bytes of the whole groups of records at the front.
+fn whole_groups(bytes: &[u8]) -> usize {
     let mut at = 0;
-    while let Some(length) = record_length(&bytes[at..])
-        && length >= RECORD_HEADER_SIZE
-        && at + length <= bytes.len()
-    {
+    while let Some(length) = group_length(&bytes[at..]) {
         at += length;
     }
     at

@@ -9,6 +9,8 @@
 //! | E | between segments: the next begins later than this one ends, below the mark | missing segment: refuse |
 //! | F | a record group without its last record, at the end | cut at the group's beginning (as B or C), below the mark: D |
 //! | G | the newest segment's header is damaged and nothing below the mark is in it (a crash while it was made) | drop it |
+//! | H | a sound record of a kind this version does not know | a newer version wrote it: refuse |
+//! | I | nothing after a sealed segment, which is sealed only when the next one is there | missing segment: refuse |
 //!
 //! The durable mark is the highest of all segments' marks.
 
@@ -203,6 +205,10 @@ pub fn read_all(mut found: Found, from: Lsn, visitor: &mut dyn RecordVisitor) ->
         let bad_slot = scan.slot_here();
         found.segments[index].end_lsn = end;
         if clean_end {
+            if is_last && found.surplus.is_empty() {
+                // Row I.
+                return Err(OpenError::MissingNewest { path: found.segments[index].path.clone(), end });
+            }
             continue;
         }
         if end < durable {
@@ -214,6 +220,15 @@ pub fn read_all(mut found: Found, from: Lsn, visitor: &mut dyn RecordVisitor) ->
                 slot: bad_slot,
                 what: fault.to_string(),
                 durable,
+            });
+        }
+        if matches!(fault, RecordFault::Unknown { .. }) {
+            // Row H: its CRC is right, so it is neither torn nor damaged.
+            return Err(OpenError::NewerRecord {
+                path: found.segments[index].path.clone(),
+                offset: offset_of(end, found.segments[index].header.first_lsn),
+                lsn: end,
+                source: fault,
             });
         }
         let why = if torn { Some(fault.to_string()) } else { None };
@@ -230,7 +245,7 @@ pub fn read_all(mut found: Found, from: Lsn, visitor: &mut dyn RecordVisitor) ->
         // Row F.
         let durable = found.mark.durable_lsn;
         let index = found.segments.iter().rposition(|segment| segment.header.first_lsn <= start).unwrap_or(0);
-        if start < durable && end <= durable {
+        if start < durable {
             return Err(OpenError::Corrupt {
                 path: found.segments[index].path.clone(),
                 offset: offset_of(start, found.segments[index].header.first_lsn),

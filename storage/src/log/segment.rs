@@ -1,6 +1,5 @@
 //! One segment file: made, filled, sealed, recycled. Knows offsets, not policy.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,6 +8,9 @@ use holdfast_words::Lsn;
 
 use super::format::{Mark, SEGMENT_HEADER_SIZE, Seal, SegmentHeader};
 use crate::platform::files::{self, File};
+
+/// How the file of a segment is called until its header is durable.
+pub const HALF_MADE: &str = ".wal.new";
 
 /// Name of the segment that begins at this LSN.
 pub fn file_name(first_lsn: Lsn) -> String {
@@ -47,8 +49,8 @@ pub struct Active {
     pub file: Arc<File>,
     /// Space is reserved up to this file offset.
     pub reserved: u64,
-    index: BTreeMap<u16, Vec<u32>>,
-    records: u32,
+    /// Slot and file offset of each record, in the order of the log.
+    index: Vec<(u16, u32)>,
 }
 
 /// Where in its segment an LSN stands.
@@ -70,11 +72,11 @@ impl Active {
         spare: Option<&Path>,
     ) -> io::Result<Self> {
         let path = directory.join(file_name(header.first_lsn));
-        let made = Self::make(directory, &path, header, mark, size, spare);
-        if made.is_err() && spare.is_none() && files::exists(&path).unwrap_or(false) {
-            // Out of space, most likely: what was reserved so far is given back. When even this fails, the recovery finds an
-            // empty segment or one without a header after the end of the log, and drops it.
-            files::remove_file(&path)?;
+        let new = path.with_extension(&HALF_MADE[1..]);
+        let made = Self::make(directory, &path, &new, header, mark, size, spare);
+        if made.is_err() && spare.is_none() && files::exists(&new).unwrap_or(false) {
+            // Out of space, most likely: what was reserved so far is given back.
+            files::remove_file(&new)?;
         }
         made
     }
@@ -82,6 +84,7 @@ impl Active {
     fn make(
         directory: &Path,
         path: &Path,
+        new: &Path,
         header: &SegmentHeader,
         mark: &Mark,
         size: u64,
@@ -94,14 +97,19 @@ impl Active {
                 file.set_len(size)?;
                 file
             }
-            None => files::create_new(path)?,
+            None => {
+                // Left by a crash, or by a failure that could not tidy up.
+                if files::exists(new)? {
+                    files::remove_file(new)?;
+                }
+                files::create_new(new)?
+            }
         };
         file.reserve(0, size)?;
         file.write_all_at(&header.encode(mark), 0)?;
         file.sync_all()?;
-        if let Some(spare) = spare {
-            files::rename(spare, path)?;
-        }
+        // Only now does it get its name: whatever is called a segment has a header.
+        files::rename(spare.unwrap_or(new), path)?;
         files::sync_directory(directory)?;
         Ok(Self {
             path: path.to_owned(),
@@ -109,21 +117,19 @@ impl Active {
             end_lsn: header.first_lsn,
             file: Arc::new(file),
             reserved: size,
-            index: BTreeMap::new(),
-            records: 0,
+            index: Vec::new(),
         })
     }
 
     /// The segment a recovery ended in.
     pub fn reopened(path: PathBuf, file: Arc<File>, first_lsn: Lsn, reserved: u64) -> Self {
-        Self { path, first_lsn, end_lsn: first_lsn, file, reserved, index: BTreeMap::new(), records: 0 }
+        Self { path, first_lsn, end_lsn: first_lsn, file, reserved, index: Vec::new() }
     }
 
     /// A record of this slot and length stands at the end now.
     pub fn note_record(&mut self, slot: u16, length: usize) {
         let offset = offset_of(self.end_lsn, self.first_lsn) as u32;
-        self.index.entry(slot).or_default().push(offset);
-        self.records += 1;
+        self.index.push((slot, offset));
         self.end_lsn = self.end_lsn.advance(length as u64);
     }
 
@@ -139,8 +145,8 @@ impl Active {
     pub fn seal(&mut self) -> io::Result<()> {
         let seal = Seal {
             end_lsn: self.end_lsn,
-            records: self.records,
-            index: std::mem::take(&mut self.index).into_iter().collect(),
+            records: self.index.len() as u32,
+            index: by_slot(&std::mem::take(&mut self.index)),
         };
         let bytes = seal.encode(self.end_offset());
         self.file.write_all_at(&bytes, self.end_offset())?;
@@ -151,4 +157,22 @@ impl Active {
     pub fn into_sealed(self) -> Sealed {
         Sealed { path: self.path, first_lsn: self.first_lsn, end_lsn: self.end_lsn, file: self.file }
     }
+}
+
+/// The records' offsets by ascending slot. Sorted here, once a segment, and not while records are written.
+fn by_slot(records: &[(u16, u32)]) -> Vec<(u16, Vec<u32>)> {
+    let mut counts = vec![0usize; usize::from(u16::MAX) + 1];
+    records.iter().for_each(|&(slot, _)| counts[usize::from(slot)] += 1);
+    let mut place = vec![0usize; counts.len()];
+    let mut index: Vec<(u16, Vec<u32>)> = Vec::new();
+    for (slot, &count) in (0..=u16::MAX).zip(&counts) {
+        if count > 0 {
+            place[usize::from(slot)] = index.len();
+            index.push((slot, Vec::with_capacity(count)));
+        }
+    }
+    for &(slot, offset) in records {
+        index[place[usize::from(slot)]].1.push(offset);
+    }
+    index
 }

@@ -1,5 +1,7 @@
 //! The log as a whole: what comes back after every kind of end.
 
+mod trouble;
+
 use std::path::Path;
 use std::sync::Arc;
 
