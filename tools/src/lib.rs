@@ -9,6 +9,8 @@ pub mod print;
 pub mod up;
 /// `holdfast status`: who is who, and how far.
 pub mod status;
+/// `holdfast wal`: the offline log tool.
+pub mod wal;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -31,6 +33,8 @@ enum Verb {
     Down(up::DownArguments),
     /// Show the nodes of a running cluster: roles, slots, log positions, lag
     Status(status::StatusArguments),
+    /// Read a node's log, of a stopped or running node, without changing it
+    Wal(wal::WalArguments),
     /// Run one node (the same as holdfast-server)
     #[command(hide = true, disable_help_flag = true)]
     Server {
@@ -47,6 +51,7 @@ pub fn main() -> ExitCode {
         Verb::Up(arguments) => up::up(&arguments),
         Verb::Down(arguments) => up::down(&arguments),
         Verb::Status(arguments) => status::status(&arguments),
+        Verb::Wal(arguments) => wal::wal(&arguments, &mut std::io::stdout().lock()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
