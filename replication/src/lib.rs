@@ -1,6 +1,10 @@
 //! How holdfast's nodes agree and copy: the bus, the metadata group, the log stream. Knows no command. Modules in layer order,
 //! lowest first.
 
+/// FORMAT: what nodes say to each other.
+pub mod wire;
+/// The log stream between a master and its replicas.
+pub mod stream;
 /// What the server sees of the cluster.
 pub mod handle;
 

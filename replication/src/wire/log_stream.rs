@@ -1,0 +1,185 @@
+//! FORMAT: messages of the log stream, as MessagePack arrays in the bus's frames.
+//!
+//! ```text
+//! replica → master   Follow, then Ack whenever a position moves, Heartbeat when nothing does
+//! master → replica   Refused, or: [CutTo] Chunk…, or: CopyBegins Image… CopyEnds Chunk…; Heartbeat when idle
+//! ```
+//!
+//! Variants are written by name and fields by place: new ones go to the end.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of these messages.
+pub const LOG_STREAM_VERSION: u16 = 1;
+
+/// One message.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Message {
+    /// The replica's first word: what it has and whom it takes the receiver for.
+    Follow {
+        /// Of which shard (20 bytes).
+        #[serde(with = "serde_bytes")]
+        shard: Vec<u8>,
+        /// Epochs of its log: (epoch, LSN of the first record), ascending.
+        history: Vec<(u64, u64)>,
+        /// Where its log begins.
+        first_lsn: u64,
+        /// Epoch of its last record.
+        end_epoch: u64,
+        /// End of its log.
+        end_lsn: u64,
+        /// The shard's epoch that the metadata told it; nobody of an older one is listened to.
+        fence: u64,
+    },
+    /// Whole records.
+    Chunk {
+        /// The master's epoch.
+        epoch: u64,
+        /// LSN of the first byte.
+        at: u64,
+        /// What may be shown and is never taken back.
+        committed_lsn: u64,
+        /// The log's bytes as they are.
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
+    /// The replica's log is the master's up to here: set the rest aside.
+    CutTo {
+        /// The master's epoch.
+        epoch: u64,
+        /// Where.
+        lsn: u64,
+    },
+    /// A full copy: images of all slots, then the log.
+    CopyBegins {
+        /// The master's epoch.
+        epoch: u64,
+        /// The log is sent from here after the images.
+        start_lsn: u64,
+        /// The epochs below it.
+        history: Vec<(u64, u64)>,
+        /// The first slot that is sent; above 0 when a copy that broke off goes on.
+        resume_slot: u16,
+    },
+    /// One chunk of one slot's image.
+    Image {
+        /// The master's epoch.
+        epoch: u64,
+        /// The chunk as image files hold it.
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
+    /// All images were sent.
+    CopyEnds {
+        /// The master's epoch.
+        epoch: u64,
+    },
+    /// How far the replica is.
+    Ack {
+        /// The epoch it follows.
+        epoch: u64,
+        /// Handed to its kernel.
+        written: u64,
+        /// On its disk.
+        durable: u64,
+        /// In its slots.
+        applied: u64,
+    },
+    /// The sender lives.
+    Heartbeat {
+        /// The epoch it is in.
+        epoch: u64,
+        /// What may be shown; zero from a replica.
+        committed_lsn: u64,
+    },
+    /// The connection ends, and why.
+    Refused {
+        /// For the log of the other side.
+        reason: String,
+    },
+}
+
+/// A message that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("message of the log stream: {0}")]
+pub struct MessageError(String);
+
+impl Message {
+    /// Its bytes.
+    ///
+    /// # Errors
+    /// Never in practice: the encoder writes into memory.
+    pub fn encode(&self) -> Result<Vec<u8>, MessageError> {
+        rmp_serde::to_vec(self).map_err(|error| MessageError(error.to_string()))
+    }
+
+    /// Reads the message that `bytes` are, exactly.
+    ///
+    /// # Errors
+    /// When they are cut short, unknown, or more than one message.
+    pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        let mut rest = bytes;
+        let message = rmp_serde::from_read(&mut rest).map_err(|error| MessageError(error.to_string()))?;
+        if rest.is_empty() {
+            Ok(message)
+        } else {
+            Err(MessageError(format!("{} bytes follow it", rest.len())))
+        }
+    }
+
+    /// The epoch that its sender is in, for the fence; none before a link is agreed on.
+    pub fn epoch(&self) -> Option<u64> {
+        match *self {
+            Self::Chunk { epoch, .. }
+            | Self::CutTo { epoch, .. }
+            | Self::CopyBegins { epoch, .. }
+            | Self::Image { epoch, .. }
+            | Self::CopyEnds { epoch }
+            | Self::Ack { epoch, .. }
+            | Self::Heartbeat { epoch, .. } => Some(epoch),
+            Self::Follow { .. } | Self::Refused { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_is_read_as_it_was_written_and_never_from_less_or_more() {
+        let all = [
+            Message::Follow {
+                shard: vec![7; 20],
+                history: vec![(1, 0), (3, 500)],
+                first_lsn: 1,
+                end_epoch: 3,
+                end_lsn: 900,
+                fence: 4,
+            },
+            Message::Chunk { epoch: 4, at: 900, committed_lsn: 880, bytes: vec![0, 255, 3] },
+            Message::CutTo { epoch: 4, lsn: 500 },
+            Message::CopyBegins { epoch: 4, start_lsn: 9, history: vec![(1, 0)], resume_slot: 16383 },
+            Message::Image { epoch: 4, bytes: vec![1; 300] },
+            Message::CopyEnds { epoch: 4 },
+            Message::Ack { epoch: 4, written: u64::MAX, durable: 2, applied: 1 },
+            Message::Heartbeat { epoch: 4, committed_lsn: 7 },
+            Message::Refused { reason: "another shard".to_owned() },
+        ];
+        for message in all {
+            let mut bytes = message.encode().unwrap();
+            assert_eq!(Message::decode(&bytes).unwrap(), message);
+            for length in 0..bytes.len() {
+                assert!(Message::decode(&bytes[..length]).is_err(), "{length} bytes of {message:?}");
+            }
+            bytes.push(0);
+            assert!(Message::decode(&bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn bytes_of_the_log_cost_no_more_than_themselves() {
+        let message = Message::Chunk { epoch: 1, at: 1, committed_lsn: 1, bytes: vec![200; 10_000] };
+        assert!(message.encode().unwrap().len() < 10_040);
+    }
+}
