@@ -111,13 +111,14 @@ impl Log {
             drop(writer);
             return Err(self.failed("writing the log", &error));
         }
+        // Before the position moves: whoever sees its record written may send the next one at once.
+        self.space_is_back();
         self.positions.set_written(written);
         const KEPT_BYTES: usize = 1 << 20;
         batch.clear();
         batch.shrink_to(KEPT_BYTES);
         writer.spare_buffer = batch;
         drop(writer);
-        self.space_is_back();
         self.commit.written();
         Ok(())
     }
