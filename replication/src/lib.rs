@@ -1,6 +1,8 @@
 //! How holdfast's nodes agree and copy: the bus, the metadata group, the log stream. Knows no command. Modules in layer order,
 //! lowest first.
 
+/// Sockets, timers, clock.
+pub mod platform;
 /// FORMAT: what nodes say to each other.
 pub mod wire;
 /// The log stream between a master and its replicas.

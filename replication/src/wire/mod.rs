@@ -1,4 +1,14 @@
-//! What nodes say to each other.
+//! What nodes say to each other. Modules in layer order, lowest first.
 
+/// FORMAT: the frame around everything on the bus.
+pub mod frame;
+/// A connection's two halves as frames.
+pub mod frames;
+/// FORMAT: who is there and whether it knows the secret.
+pub mod hello;
+/// Whose refused hellos were logged already.
+pub mod refusals;
+/// FORMAT: gossip.
+pub mod gossip;
 /// FORMAT: messages of the log stream.
 pub mod log_stream;

@@ -1,0 +1,26 @@
+//! The crate's only access to sockets, timers and clocks, so that a simulation can put its own here. Clock, dice and threads
+//! are storage's.
+
+use std::time::Duration;
+
+pub use holdfast_storage::platform::clock::wall_clock_ms;
+pub use holdfast_storage::platform::{random, threads};
+pub use tokio::net::{TcpListener, TcpStream};
+
+/// Added to the monotonic clock, so that it starts well above 0: the cluster core reads 0 as "never".
+const MONOTONIC_START_MS: u64 = 1_000_000;
+
+/// Milliseconds on a clock that never goes back and never stands near 0.
+pub fn now_ms() -> u64 {
+    MONOTONIC_START_MS + holdfast_storage::platform::clock::monotonic_ms()
+}
+
+/// Ends after `ms` milliseconds.
+pub async fn sleep_ms(ms: u64) {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+}
+
+/// What `work` gives, or nothing once `ms` milliseconds are over.
+pub async fn within_ms<T>(ms: u64, work: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(Duration::from_millis(ms), work).await.ok()
+}
