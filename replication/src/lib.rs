@@ -9,5 +9,7 @@ pub mod wire;
 pub mod stream;
 /// What the server sees of the cluster.
 pub mod handle;
+/// The bus's connections.
+pub mod links;
 
 pub use handle::{FailoverMode, Handle, LinkState, MasterLink, ReplicaInfo};
