@@ -11,5 +11,7 @@ pub mod stream;
 pub mod handle;
 /// The bus's connections.
 pub mod links;
+/// Changes of the registry in one order, kept by a majority of voters.
+pub mod metadata_group;
 
 pub use handle::{FailoverMode, Handle, LinkState, MasterLink, ReplicaInfo};

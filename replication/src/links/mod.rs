@@ -4,6 +4,8 @@
 //!
 //! Modules in layer order, lowest first.
 
+/// Where members are reached.
+pub mod book;
 /// Dialing one node for one purpose.
 pub mod connect;
 /// What is connected now, for CLUSTER LINKS.
@@ -94,7 +96,7 @@ impl Links {
     }
 
     /// Sends to a member of the cluster that is to be at `address`; dropped when that cannot be done soon.
-    pub fn send_to_node(&mut self, node: NodeId, address: SocketAddr, message: &Message) {
+    pub fn send_to_node(&mut self, node: NodeId, address: SocketAddr, message: Message) {
         let Some(bytes) = bytes_of(message) else { return };
         let moved = self.to_nodes.get(&node).is_some_and(|link| link.address() != address);
         if moved {
@@ -108,7 +110,7 @@ impl Links {
     }
 
     /// Sends to whoever is at an address.
-    pub fn send_to_address(&mut self, address: SocketAddr, message: &Message) {
+    pub fn send_to_address(&mut self, address: SocketAddr, message: Message) {
         let Some(bytes) = bytes_of(message) else { return };
         self.to_addresses.retain(|_, link| link.is_running());
         let common = &self.common;
@@ -134,7 +136,7 @@ impl Links {
     }
 }
 
-fn bytes_of(message: &Message) -> Option<Vec<u8>> {
+fn bytes_of(message: Message) -> Option<Vec<u8>> {
     gossip::encode(message)
         .inspect_err(|error| tracing::error!(%error, "a gossip message cannot be written"))
         .ok()

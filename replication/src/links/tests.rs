@@ -38,7 +38,7 @@ impl Node {
 
     fn ping(&mut self, other: &Node, epoch: u64) {
         let message = self.says(epoch);
-        self.links.send_to_node(other.id, other.address, &message);
+        self.links.send_to_node(other.id, other.address, message);
     }
 
     async fn hears(&mut self) -> Option<News> {
@@ -101,7 +101,7 @@ async fn a_node_that_comes_back_is_dialed_again_and_hears_nothing_old() {
     assert!(one.links.list().is_empty());
     for epoch in 2..200 {
         let message = one.says(epoch);
-        one.links.send_to_node(id, address, &message);
+        one.links.send_to_node(id, address, message);
     }
     // Long enough for a dial to fail and what waits to be dropped.
     platform::sleep_ms(400).await;
@@ -139,7 +139,7 @@ async fn an_older_connection_that_never_ended_gives_way_to_the_newer_one() {
 async fn an_address_without_a_name_is_enough_to_be_heard() {
     let (mut one, mut two) = (node(1, "s").await, node(2, "s").await);
     let message = one.says(3);
-    one.links.send_to_address(two.address, &message);
+    one.links.send_to_address(two.address, message);
     assert_eq!(two.receives().await, (one.id, 3));
 }
 
@@ -147,7 +147,7 @@ async fn an_address_without_a_name_is_enough_to_be_heard() {
 async fn a_member_whose_address_is_another_nodes_by_now_is_not_talked_to() {
     let (mut one, mut two) = (node(1, "s").await, node(2, "s").await);
     let message = one.says(1);
-    one.links.send_to_node(NodeId([9; 20]), two.address, &message);
+    one.links.send_to_node(NodeId([9; 20]), two.address, message);
     assert!(platform::within_ms(500, two.news.recv()).await.is_none());
     assert!(one.links.list().is_empty());
     // Its record is corrected: the link follows.
@@ -162,7 +162,7 @@ async fn who_speaks_in_anothers_name_is_hung_up_on_unheard() {
     let one = Identity { node: NodeId([1; 20]), secret: b"s".to_vec() };
     let (mut connection, _) = connect::connect(&one, two.address, FrameKind::Gossip, None).await.unwrap();
     let header = Header { sender: NodeId([3; 20]), ..Header::default() };
-    let forged = gossip::encode(&Message { header, body: Body::Ping(Vec::new()) }).unwrap();
+    let forged = gossip::encode(Message { header, body: Body::Ping(Vec::new()) }).unwrap();
     connection.writer.send(&forged).await.unwrap();
     let heard = platform::within_ms(2000, connection.reader.next()).await.expect("a hang-up");
     assert!(heard.unwrap().is_none());

@@ -8,7 +8,13 @@ pub mod frames;
 pub mod hello;
 /// Whose refused hellos were logged already.
 pub mod refusals;
+/// FORMAT: messages as frames' bodies.
+pub mod body;
+/// How core types are written.
+pub mod pack;
 /// FORMAT: gossip.
 pub mod gossip;
+/// FORMAT: changes, registry and questions of the metadata group.
+pub mod metadata;
 /// FORMAT: messages of the log stream.
 pub mod log_stream;

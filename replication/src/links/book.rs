@@ -1,0 +1,55 @@
+//! Where members are reached, as the registry says; shared by everybody who dials.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use holdfast_cluster::change::NodeRecord;
+use holdfast_words::NodeId;
+use parking_lot::RwLock;
+
+/// Where a node is reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reached {
+    /// Its bus.
+    pub bus: SocketAddr,
+    /// Its clients' port.
+    pub data: SocketAddr,
+}
+
+impl Reached {
+    /// Where a record says; none while its address is not known.
+    pub fn of(node: &NodeRecord) -> Option<Self> {
+        let ip: IpAddr = node.address.ip.parse().ok()?;
+        Some(Self {
+            bus: SocketAddr::new(ip, node.address.bus_port),
+            data: SocketAddr::new(ip, node.address.port),
+        })
+    }
+}
+
+/// The addresses of all members that are known.
+#[derive(Clone, Default, Debug)]
+pub struct AddressBook(Arc<RwLock<BTreeMap<NodeId, Reached>>>);
+
+impl AddressBook {
+    /// These nodes, and no others any more.
+    pub fn follow<'a>(&self, nodes: impl IntoIterator<Item = &'a NodeRecord>) {
+        *self.0.write() = nodes.into_iter().filter_map(|node| Some((node.id, Reached::of(node)?))).collect();
+    }
+
+    /// These nodes as well: those to turn to before any registry is there.
+    pub fn learn<'a>(&self, nodes: impl IntoIterator<Item = &'a NodeRecord>) {
+        self.0.write().extend(nodes.into_iter().filter_map(|node| Some((node.id, Reached::of(node)?))));
+    }
+
+    /// Where a node is.
+    pub fn of(&self, node: NodeId) -> Option<Reached> {
+        self.0.read().get(&node).copied()
+    }
+
+    /// Where a node's bus is.
+    pub fn bus_of(&self, node: NodeId) -> Option<SocketAddr> {
+        self.of(node).map(|reached| reached.bus)
+    }
+}
