@@ -9,15 +9,18 @@
 //! | Entry | an entry; one at the same index is replaced |
 //! | Truncate | entries from this index on are void |
 //! | Purge | entries up to this one are in the snapshot |
+//! | Snapshot | the registry after the entry it names; the newest counts |
 //! | Committed | entries up to this one are committed (a hint: it may lag) |
-//! | State | all of the above as of now, entries following in the same group: what stands before may be released |
+//! | State | all of the above as of now, snapshot and entries following in the same group: what stands before may be released |
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use holdfast_storage::log::{
     AppendError, FsyncPolicy, Log, LogConfig, MORE_FOLLOWS, OpenError, RecordHeader, RecordKind, RecordView,
@@ -25,13 +28,16 @@ use holdfast_storage::log::{
 };
 use holdfast_words::{BootId, ClusterId, Epoch, Lsn, ShardId, SlotId, SlotSequence};
 use openraft::storage::{LogFlushed, RaftLogStorage};
-use openraft::{AnyError, LogId, LogState, OptionalSend, RaftLogReader, StorageError, StorageIOError, Vote};
+use openraft::{
+    AnyError, EntryPayload, LogId, LogState, OptionalSend, RaftLogReader, SnapshotMeta, StorageError,
+    StorageIOError, Vote,
+};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::platform;
 use crate::wire::body;
-use crate::wire::metadata::TypeConfig;
+use crate::wire::metadata::{LoggedChange, Member, TypeConfig};
 
 type Entry = openraft::Entry<TypeConfig>;
 
@@ -42,6 +48,16 @@ const SEGMENT_BYTES: u64 = 1 << 20;
 const NO_SPACE_PAUSE_MS: u64 = 200;
 /// Entries handed out at once.
 const ENTRIES_AT_ONCE: u64 = 64;
+
+/// The registry as of an entry, as Raft ships it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StoredSnapshot {
+    /// Which entry, and Raft's membership then.
+    pub meta: SnapshotMeta<u64, Member>,
+    /// The registry, packed.
+    #[serde(with = "serde_bytes")]
+    pub registry: Vec<u8>,
+}
 
 /// Which group's log this is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -60,6 +76,7 @@ enum Record {
     Entry(Entry),
     Truncate(u64),
     Purge(LogId<u64>),
+    Snapshot(StoredSnapshot),
     Committed(Option<LogId<u64>>),
     State {
         group: Option<Group>,
@@ -75,7 +92,10 @@ struct State {
     vote: Option<Vote<u64>>,
     purged: Option<LogId<u64>>,
     committed: Option<LogId<u64>>,
+    snapshot: Option<StoredSnapshot>,
     entries: BTreeMap<u64, Entry>,
+    /// The registry's founding is among the entries, or in the snapshot.
+    is_founded: bool,
 }
 
 impl State {
@@ -84,6 +104,10 @@ impl State {
             Record::Begin(group) => *self = Self { group: Some(group), ..Self::default() },
             Record::Vote(vote) => self.vote = Some(vote),
             Record::Entry(entry) => {
+                self.is_founded |= matches!(
+                    &entry.payload,
+                    EntryPayload::Normal(LoggedChange(holdfast_cluster::Change::Found { .. }))
+                );
                 self.entries.insert(entry.log_id.index, entry);
             }
             Record::Truncate(from) => drop(self.entries.split_off(&from)),
@@ -91,11 +115,19 @@ impl State {
                 self.entries = self.entries.split_off(&(upto.index + 1));
                 self.purged = Some(upto);
             }
+            Record::Snapshot(snapshot) => {
+                self.snapshot = Some(snapshot);
+                self.is_founded = true;
+            }
             Record::Committed(committed) => self.committed = committed,
             Record::State { group, vote, purged, committed } => {
-                *self = Self { group, vote, purged, committed, entries: BTreeMap::new() };
+                *self = Self { group, vote, purged, committed, ..Self::default() };
             }
         }
+    }
+
+    fn snapshot_covers(&self, entry: LogId<u64>) -> bool {
+        self.snapshot.as_ref().is_some_and(|snapshot| snapshot.meta.last_log_id >= Some(entry))
     }
 
     fn last_log_id(&self) -> Option<LogId<u64>> {
@@ -104,14 +136,8 @@ impl State {
 
     /// Raft looks at the last entry only; a hole before it would go unnoticed.
     fn first_hole(&self) -> Option<u64> {
-        let mut next = self.purged.map(|purged| purged.index + 1).or(self.entries.keys().next().copied())?;
-        for &index in self.entries.keys() {
-            if index != next {
-                return Some(next);
-            }
-            next += 1;
-        }
-        None
+        let first = self.purged.map(|purged| purged.index + 1).or(self.entries.keys().next().copied())?;
+        (first..).zip(self.entries.keys()).find(|(next, index)| next != *index).map(|(next, _)| next)
     }
 }
 
@@ -130,18 +156,33 @@ pub enum LogStoreError {
         /// The first entry that is missing.
         missing: u64,
     },
+    /// Entries were given up that are in no snapshot.
+    #[error("{path}: the metadata group's log gave entries up that no snapshot has; restore the directory, or remove it and \
+             let the node join its cluster again", path = path.display())]
+    NoSnapshot {
+        /// The directory.
+        path: std::path::PathBuf,
+    },
 }
 
 struct Inner {
     log: Arc<Log>,
     state: Mutex<State>,
-    /// Held by whoever writes: what is written first is durable first.
-    writing: tokio::sync::Mutex<()>,
+    /// Held by whoever writes: what is written first is durable first. How many groups' logs have begun since it was opened.
+    writing: tokio::sync::Mutex<u64>,
+    /// Rung when a snapshot is durable or will never be.
+    snapshots: tokio::sync::Notify,
+    /// Nothing more can be written, or no snapshot that is waited for will come.
+    failed: AtomicBool,
 }
 
-/// The group's log and vote.
+/// The group's log, vote and snapshot.
 #[derive(Clone)]
-pub struct LogStore(Arc<Inner>);
+pub struct LogStore {
+    inner: Arc<Inner>,
+    /// Whose writes these are: those of a group that was left are refused.
+    begun: u64,
+}
 
 impl LogStore {
     /// Opens the log in `directory`, or begins it.
@@ -166,30 +207,106 @@ impl LogStore {
         if let Some(missing) = state.first_hole() {
             return Err(LogStoreError::Hole { path: directory.to_owned(), missing });
         }
-        Ok(Self(Arc::new(Inner { log, state: Mutex::new(state), writing: tokio::sync::Mutex::default() })))
+        if state.purged.is_some_and(|purged| !state.snapshot_covers(purged)) {
+            return Err(LogStoreError::NoSnapshot { path: directory.to_owned() });
+        }
+        let inner = Inner {
+            log,
+            state: Mutex::new(state),
+            writing: tokio::sync::Mutex::default(),
+            snapshots: tokio::sync::Notify::new(),
+            failed: AtomicBool::new(false),
+        };
+        Ok(Self { inner: Arc::new(inner), begun: 0 })
     }
 
     /// Which group's log this is; `None` in a fresh directory.
     pub fn group(&self) -> Option<Group> {
-        self.0.state.lock().group
+        self.inner.state.lock().group
     }
 
-    /// Begins the log of another group; what was there is void, durably.
+    /// Whether the registry's founding is in this log, committed or not.
+    pub fn is_founded(&self) -> bool {
+        self.inner.state.lock().is_founded
+    }
+
+    /// The newest snapshot.
+    pub fn snapshot(&self) -> Option<StoredSnapshot> {
+        self.inner.state.lock().snapshot.clone()
+    }
+
+    /// Begins the log of another group; what was there is void, durably. Clones of this store made before can write no more.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub async fn begin(&self, group: Group) -> io::Result<()> {
-        self.write(vec![Record::Begin(group)], true).await
+    pub async fn begin(&mut self, group: Group) -> io::Result<()> {
+        let mut begun = self.inner.writing.lock().await;
+        self.write_alone(vec![Record::Begin(group)], true).await?;
+        *begun += 1;
+        self.begun = *begun;
+        Ok(())
+    }
+
+    /// Keeps a snapshot durably; one older than what is there is dropped.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn save_snapshot(&self, snapshot: StoredSnapshot) -> io::Result<()> {
+        let _writing = self.turn().await?;
+        let is_older = {
+            let state = self.inner.state.lock();
+            state.snapshot.as_ref().is_some_and(|newest| newest.meta.last_log_id > snapshot.meta.last_log_id)
+        };
+        if !is_older {
+            self.write_alone(vec![Record::Snapshot(snapshot)], true).await?;
+        }
+        self.inner.snapshots.notify_waiters();
+        Ok(())
+    }
+
+    /// No snapshot will come any more: who waits for one gets an error.
+    pub fn fail(&self) {
+        self.inner.failed.store(true, Ordering::Release);
+        self.inner.snapshots.notify_waiters();
+    }
+
+    /// Waits until the newest snapshot has this entry: Raft gives entries up while the snapshot that has them may still be on
+    /// its way to the disk.
+    async fn wait_for_snapshot(&self, upto: LogId<u64>) -> io::Result<()> {
+        loop {
+            let mut news = pin!(self.inner.snapshots.notified());
+            news.as_mut().enable();
+            if self.inner.state.lock().snapshot_covers(upto) {
+                return Ok(());
+            }
+            if self.inner.failed.load(Ordering::Acquire) {
+                return Err(io::Error::other("the snapshot that has these entries was not written"));
+            }
+            news.await;
+        }
+    }
+
+    /// Waits until nobody else writes.
+    async fn turn(&self) -> io::Result<tokio::sync::MutexGuard<'_, u64>> {
+        let begun = self.inner.writing.lock().await;
+        if *begun != self.begun {
+            return Err(io::Error::other("the node has left this group"));
+        }
+        Ok(begun)
     }
 
     /// Appends records, all or none, and when they must be, makes them durable before it returns. A full disk is waited out:
     /// nobody is told anything meanwhile, and the others go on without this node.
     async fn write(&self, records: Vec<Record>, durable: bool) -> io::Result<()> {
-        let _writing = self.0.writing.lock().await;
+        let _writing = self.turn().await?;
         self.write_alone(records, durable).await
     }
 
     async fn write_alone(&self, records: Vec<Record>, durable: bool) -> io::Result<()> {
+        self.try_write_alone(records, durable).await.inspect_err(|_| self.fail())
+    }
+
+    async fn try_write_alone(&self, records: Vec<Record>, durable: bool) -> io::Result<()> {
         let Some(last) = records.len().checked_sub(1) else { return Ok(()) };
         let mut bytes = Vec::new();
         for (index, record) in records.iter().enumerate() {
@@ -204,9 +321,9 @@ impl LogStore {
             };
             encode_record(&mut bytes, &header, &encoded);
         }
-        let end = self.0.log.append(&mut bytes).map_err(io::Error::other)?;
+        let end = self.inner.log.append(&mut bytes).map_err(io::Error::other)?;
         loop {
-            let log = self.0.log.clone();
+            let log = self.inner.log.clone();
             let done = move || {
                 log.write_up_to(end).and_then(|()| if durable { log.sync().map(drop) } else { Ok(()) })
             };
@@ -216,23 +333,25 @@ impl LogStore {
                 Err(error) => return Err(io::Error::other(error)),
             }
         }
-        let mut state = self.0.state.lock();
+        let mut state = self.inner.state.lock();
         records.into_iter().for_each(|record| state.apply(record));
         Ok(())
     }
 
     /// Writes everything that counts again, so that what stands before can be released.
     async fn start_over(&self) -> io::Result<()> {
-        let _writing = self.0.writing.lock().await;
-        let from = self.0.log.end().lsn;
+        let _writing = self.turn().await?;
+        let from = self.inner.log.end().lsn;
         let records = {
-            let state = self.0.state.lock();
-            let State { group, vote, purged, committed, ref entries } = *state;
+            let state = self.inner.state.lock();
+            let State { group, vote, purged, committed, ref snapshot, ref entries, .. } = *state;
             let whole = Record::State { group, vote, purged, committed };
-            std::iter::once(whole).chain(entries.values().cloned().map(Record::Entry)).collect()
+            let snapshot = snapshot.clone().map(Record::Snapshot);
+            let entries = entries.values().cloned().map(Record::Entry);
+            std::iter::once(whole).chain(snapshot).chain(entries).collect()
         };
         self.write_alone(records, true).await?;
-        self.0.log.release_below(from).map(drop)
+        self.inner.log.release_below(from).map(drop)
     }
 }
 
@@ -257,7 +376,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         if is_empty {
             return Ok(Vec::new());
         }
-        let state = self.0.state.lock();
+        let state = self.inner.state.lock();
         Ok(state.entries.range(range).map(|(_, entry)| entry.clone()).collect())
     }
 
@@ -274,7 +393,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError<u64>> {
-        let state = self.0.state.lock();
+        let state = self.inner.state.lock();
         if let Some(hole) = state.first_hole() {
             return Err(read_error(io::Error::other(format!("entry {hole} is missing"))));
         }
@@ -290,7 +409,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote<u64>>, StorageError<u64>> {
-        Ok(self.0.state.lock().vote)
+        Ok(self.inner.state.lock().vote)
     }
 
     async fn save_committed(&mut self, committed: Option<LogId<u64>>) -> Result<(), StorageError<u64>> {
@@ -298,7 +417,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId<u64>>, StorageError<u64>> {
-        let state = self.0.state.lock();
+        let state = self.inner.state.lock();
         // A hint that outlived the entries it is about says nothing.
         Ok(state.committed.filter(|committed| state.last_log_id().is_some_and(|last| *committed <= last)))
     }
@@ -314,7 +433,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     {
         let records = entries.into_iter().map(Record::Entry).collect();
         let result = self.write(records, true).await;
-        let told = result.as_ref().map(|()| ()).map_err(|error| io::Error::other(error.to_string()));
+        let told = result.as_ref().copied().map_err(|error| io::Error::other(error.to_string()));
         callback.log_io_completed(told);
         result.map_err(write_error)
     }
@@ -324,111 +443,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn purge(&mut self, upto: LogId<u64>) -> Result<(), StorageError<u64>> {
+        self.wait_for_snapshot(upto).await.map_err(write_error)?;
         self.write(vec![Record::Purge(upto)], false).await.map_err(write_error)?;
         self.start_over().await.map_err(write_error)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use holdfast_words::NodeId;
-    use openraft::storage::RaftLogStorageExt;
-    use openraft::{CommittedLeaderId, EntryPayload};
-
-    use super::*;
-    use crate::wire::metadata::LoggedChange;
-
-    fn log_id(term: u64, index: u64) -> LogId<u64> {
-        LogId::new(CommittedLeaderId::new(term, 1), index)
-    }
-
-    fn entry(term: u64, index: u64) -> Entry {
-        let change = holdfast_cluster::Change::BumpEpoch { node: NodeId([index as u8; 20]) };
-        Entry { log_id: log_id(term, index), payload: EntryPayload::Normal(LoggedChange(change)) }
-    }
-
-    fn open(directory: &Path) -> LogStore {
-        LogStore::open(directory, BootId::default()).unwrap()
-    }
-
-    async fn ids(store: &mut LogStore) -> Vec<(u64, u64)> {
-        let entries = store.try_get_log_entries(..).await.unwrap();
-        entries.iter().map(|entry| (entry.log_id.leader_id.term, entry.log_id.index)).collect()
-    }
-
-    const GROUP: Group = Group { cluster: ClusterId([1; 20]), founder: true };
-
-    #[tokio::test]
-    async fn votes_entries_and_what_was_taken_back_survive_a_restart() {
-        let temp = tempfile::tempdir().unwrap();
-        let mut store = open(temp.path());
-        store.begin(GROUP).await.unwrap();
-        store.save_vote(&Vote::new(3, 7)).await.unwrap();
-        store.blocking_append((0..10).map(|index| entry(1, index))).await.unwrap();
-        store.truncate(log_id(1, 6)).await.unwrap();
-        store.blocking_append([entry(2, 6)]).await.unwrap();
-        store.save_committed(Some(log_id(1, 4))).await.unwrap();
-        store.purge(log_id(1, 2)).await.unwrap();
-        let durable = store.0.log.positions().durable_lsn();
-        assert_eq!(durable, store.0.log.end().lsn, "everything was durable before it was answered");
-        drop(store);
-        let mut store = open(temp.path());
-        assert_eq!(store.group(), Some(GROUP));
-        assert_eq!(store.read_vote().await.unwrap(), Some(Vote::new(3, 7)));
-        assert_eq!(ids(&mut store).await, [(1, 3), (1, 4), (1, 5), (2, 6)]);
-        assert_eq!(store.read_committed().await.unwrap(), Some(log_id(1, 4)));
-        let state = store.get_log_state().await.unwrap();
-        assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(log_id(1, 2)), Some(log_id(2, 6))));
-    }
-
-    #[tokio::test]
-    async fn the_log_of_another_group_keeps_nothing_of_the_one_before() {
-        let temp = tempfile::tempdir().unwrap();
-        let mut store = open(temp.path());
-        store.begin(GROUP).await.unwrap();
-        store.save_vote(&Vote::new(3, 7)).await.unwrap();
-        store.blocking_append([entry(1, 0)]).await.unwrap();
-        let other = Group { cluster: ClusterId([2; 20]), founder: false };
-        store.begin(other).await.unwrap();
-        drop(store);
-        let mut store = open(temp.path());
-        assert_eq!(store.group(), Some(other));
-        assert_eq!(store.read_vote().await.unwrap(), None);
-        assert_eq!(ids(&mut store).await, []);
-    }
-
-    #[tokio::test]
-    async fn the_files_do_not_grow_for_ever() {
-        let temp = tempfile::tempdir().unwrap();
-        let mut store = open(temp.path());
-        store.begin(GROUP).await.unwrap();
-        store.save_vote(&Vote::new(9, 9)).await.unwrap();
-        for round in 0..40u64 {
-            store.blocking_append((0..1000).map(|n| entry(1, round * 1000 + n))).await.unwrap();
-            store.purge(log_id(1, round * 1000 + 989)).await.unwrap();
-        }
-        let stats = store.0.log.stats();
-        assert!(stats.segments <= 3, "{} segments", stats.segments);
-        drop(store);
-        let mut store = open(temp.path());
-        assert_eq!(ids(&mut store).await.len(), 10);
-        assert_eq!(store.group(), Some(GROUP));
-        assert_eq!(store.read_vote().await.unwrap(), Some(Vote::new(9, 9)));
-    }
-
-    #[test]
-    fn a_hole_in_the_entries_is_found() {
-        let mut state = State::default();
-        assert_eq!(state.first_hole(), None);
-        for index in [4, 5, 7] {
-            state.apply(Record::Entry(entry(1, index)));
-        }
-        assert_eq!(state.first_hole(), Some(6));
-        state.apply(Record::Purge(log_id(1, 6)));
-        assert_eq!(state.first_hole(), None);
-        state.apply(Record::Purge(log_id(1, 6)));
-        state.apply(Record::Truncate(7));
-        state.apply(Record::Entry(entry(2, 8)));
-        assert_eq!(state.first_hole(), Some(7), "between the snapshot and the first entry");
-    }
-}
+#[path = "log_store_tests.rs"]
+mod tests;

@@ -5,3 +5,25 @@
 pub mod log_store;
 /// Questions to other members.
 pub mod network;
+/// Raft's times and sizes.
+pub mod settings;
+/// What the group says, to everybody on this node.
+pub mod published;
+/// The registry as Raft's state machine.
+pub mod state_machine;
+/// Raft's membership follows the registry.
+pub mod membership;
+/// Raft from its start to its stop.
+pub mod run;
+/// Changes on their way to the leader.
+pub mod proposals;
+/// This node's part in the group.
+pub mod group;
+/// Answers to other members.
+pub mod answers;
+
+pub use group::{GroupError, MetadataGroup};
+pub use published::Decided;
+
+#[cfg(test)]
+mod group_tests;

@@ -348,7 +348,12 @@ pub enum Answer {
     /// To [`Question::Snapshot`].
     Snapshot(InstallSnapshotResponse<u64>),
     /// To [`Question::Propose`]: it is committed.
-    Proposed(LoggedOutcome),
+    Proposed {
+        /// What came of it.
+        outcome: LoggedOutcome,
+        /// Its entry.
+        index: u64,
+    },
     /// To [`Question::Propose`]: somebody else leads, or nobody; nothing was proposed.
     NotLeader,
     /// The asked node belongs to another group.
