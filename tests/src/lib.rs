@@ -13,3 +13,17 @@ pub mod model;
 pub mod loop_device;
 /// A world whose every state can be told from its numbers, to be recovered after a power cut.
 pub mod durable_world;
+/// What nodes say about their cluster.
+pub mod cluster_view;
+/// Six nodes as real processes, formed to a cluster.
+pub mod cluster;
+/// One cluster for all tests of a suite.
+pub mod shared_cluster;
+/// A client that follows the map of slots and shows every reply.
+pub mod router;
+/// Numbered keys of all types, written and checked through a cluster client.
+pub mod mixed_keys;
+/// Writers that know what was acknowledged to them.
+pub mod load;
+/// Client libraries of other languages.
+pub mod foreign_clients;

@@ -1,4 +1,5 @@
-//! One node as a real process: started with options, waited for, killed, started again on the same directory.
+//! One node as a real process: started with options, waited for, killed, started again on the same directory. It dies with
+//! the test process, however that ends: its standard input is a pipe from here ([`DIE_WITH_STDIN`]).
 
 use std::fs::File;
 use std::io::Read;
@@ -15,9 +16,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Where the binary under test is; the test suites pass `env!("CARGO_BIN_EXE_holdfast-under-test")`.
 pub type Binary = &'static str;
 
+/// Set for a node whose end of standard input is its own end; `under_test.rs` sees to it.
+pub const DIE_WITH_STDIN: &str = "HOLDFAST_TEST_DIE_WITH_STDIN";
+
 /// A node: its directory and port outlive its process.
 pub struct Node {
-    binary: Binary,
+    program: Vec<String>,
     directory: PathBuf,
     /// The data port.
     pub port: u16,
@@ -29,10 +33,16 @@ pub struct Node {
 impl Node {
     /// A node that is not started yet; its data goes to `directory`.
     pub fn new(binary: Binary, directory: &Path, options: &[&str]) -> Self {
+        Self::of_program(&[binary, "server"], directory, options)
+    }
+
+    /// As [`Self::new`], of a program that takes the same options as a node: the peer tests are tried on.
+    pub fn of_program(program: &[&str], directory: &Path, options: &[&str]) -> Self {
         std::fs::create_dir_all(directory).expect("the node's directory can be made");
-        let options = options.iter().map(|&option| option.to_owned()).collect();
+        let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<String>>();
+        let (program, options) = (owned(program), owned(options));
         Self {
-            binary,
+            program,
             directory: directory.to_owned(),
             port: free_port(),
             config: None,
@@ -58,6 +68,16 @@ impl Node {
         &self.directory
     }
 
+    /// Starts with these options too from now on.
+    pub fn add_options(&mut self, options: &[&str]) {
+        self.options.extend(options.iter().map(|&option| option.to_owned()));
+    }
+
+    /// Whether its process was started and not stopped since.
+    pub fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
     /// The process id of the running process.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("the node runs").id()
@@ -66,6 +86,11 @@ impl Node {
     /// Starts the process and waits until it answers PING.
     pub fn start(&mut self) {
         self.spawn();
+        self.wait_until_serves();
+    }
+
+    /// Waits until the spawned process answers PING.
+    pub fn wait_until_serves(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Ok(mut client) = Client::connect(self.port)
@@ -88,13 +113,14 @@ impl Node {
         assert!(self.child.is_none(), "the node runs already");
         let output = File::options().create(true).append(true).open(self.directory.join("stdout.log"));
         let output = output.expect("the node's directory can be written");
-        let child = Command::new(self.binary)
-            .arg("server")
+        let child = Command::new(&self.program[0])
+            .args(&self.program[1..])
             .args(&self.config)
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--dir"])
             .arg(&self.directory)
             .args(&self.options)
-            .stdin(Stdio::null())
+            .env(DIE_WITH_STDIN, "yes")
+            .stdin(Stdio::piped())
             .stdout(output.try_clone().expect("a file can be shared"))
             .stderr(output)
             .spawn()
@@ -137,6 +163,14 @@ impl Node {
         let pid = rustix::process::Pid::from_raw(self.pid() as i32).expect("a child's id is not 0");
         let signal = rustix::process::Signal::from_named_raw(signal).expect("a signal's number");
         rustix::process::kill_process(pid, signal).expect("the child can be signalled");
+    }
+
+    /// Memory that the process holds, in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the node runs");
+        let line =
+            status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux tells the resident size");
+        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number of KiB")
     }
 
     /// A client connected to the node.

