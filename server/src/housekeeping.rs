@@ -48,6 +48,9 @@ fn expire_for_a_while(node: &Node, scratch: &mut Scratch, first: u16, due: &mut 
                 break;
             }
             let mut data = node.store.lock(&[id], now_ms, scratch);
+            if !data.may_change() {
+                return slot;
+            }
             due.clear();
             data.take_expired(id, EXPIRY_BATCH, due);
             for key in due.iter() {

@@ -1,7 +1,7 @@
 //! Replies in order, each held until the log has reached the LSN it shows (design section 3). One gate per worker: its
 //! connections hand over their output, [`ReplyGate::run`] writes the log once for all of them and sends what may be sent.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io;
@@ -185,12 +185,19 @@ pub struct ReplyGate {
     waiting: RefCell<BinaryHeap<Reverse<Waiting>>>,
     /// Woken by the worker's connections when they submit, and by the log when a position moves.
     wake: Arc<Notify>,
+    /// [`Positions::cuts`](holdfast_storage::log::Positions::cuts) as of the held replies.
+    cuts: Cell<u64>,
 }
 
 impl ReplyGate {
     /// What wakes the gate; the log's positions are told of it.
     pub fn waker(&self) -> Arc<Notify> {
         self.wake.clone()
+    }
+
+    /// Replies are held for this log from now on.
+    pub fn follow(&self, log: &Log) {
+        self.cuts.set(log.positions().cuts());
     }
 
     /// The connection has output. It is sent after the worker's other ready connections had their turn.
@@ -221,6 +228,13 @@ impl ReplyGate {
             }
         }
         let reached = log.positions().reached(point);
+        // Looked at after the position: one from behind the cut shows the cut.
+        let cuts = log.positions().cuts();
+        if self.cuts.replace(cuts) != cuts {
+            // What the replies show was taken back: this node was not the master any more when it logged it.
+            submitted.drain(..).for_each(|outlet| outlet.break_off());
+            self.break_off_held();
+        }
         let mut waiting = self.waiting.borrow_mut();
         let mut sent = 0;
         for outlet in submitted.drain(..) {

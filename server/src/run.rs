@@ -76,7 +76,7 @@ pub fn request(
     if let (Some(id), false) = (lookup, matches!(outcome, Outcome::Hold(_))) {
         account(node, session, id, arguments, platform::monotonic_us() - started);
     }
-    if session.reply_mode != ReplyMode::On && !matches!(outcome, Outcome::Later(_)) {
+    if session.reply_mode != ReplyMode::On && !matches!(outcome, Outcome::Later(_) | Outcome::Hold(_)) {
         output.withdraw(start);
         if session.reply_mode == ReplyMode::Skip {
             session.reply_mode = ReplyMode::On;
@@ -185,9 +185,12 @@ fn run_command(
     }
     let now_ms = platform::wall_clock_ms();
     let data = node.store.lock(ids, now_ms, slots);
+    if spec.has(Flag::Write) && !data.may_change() {
+        return Ok(Outcome::Hold(role_is_settled()));
+    }
     let reply = ReplyWriter::new(&mut output.bytes, session.protocol);
     let mut context = DataContext { arguments, data, reply, dice };
-    if node.may_expire() && matches!(handler, Handler::Data(_)) {
+    if node.may_expire() && context.data.may_change() && matches!(handler, Handler::Data(_)) {
         expire_declared(&mut context.data, id, arguments, node);
     }
     let result = call(node, session, handler, &mut context, false);
@@ -204,6 +207,12 @@ fn run_command(
             Ok(Outcome::Close)
         }
     }
+}
+
+/// This node is becoming master or replica, or hands its slots over: the route says soon which, the request is tried again.
+fn role_is_settled() -> Pin<Box<dyn Future<Output = ()>>> {
+    const LOOK_AGAIN_MS: u64 = 2;
+    Box::pin(platform::sleep_ms(LOOK_AGAIN_MS))
 }
 
 fn call(
@@ -350,7 +359,7 @@ fn watch(
     let RunScratch { slots, ids, .. } = scratch;
     check_route(node, session, CommandId::Watch.spec(), CommandId::Watch, arguments, ids)?;
     let mut data = node.store.lock(ids, platform::wall_clock_ms(), slots);
-    if node.may_expire() {
+    if node.may_expire() && data.may_change() {
         expire_declared(&mut data, CommandId::Watch, arguments, node);
     }
     let watching = &mut session.watching;
@@ -389,6 +398,12 @@ fn exec(
     } else {
         exec_queue(node, session, &transaction.queue, output, scratch)
     };
+    if matches!(result, Ok(Outcome::Hold(_))) {
+        // Nothing has run: it is tried again as a whole.
+        session.info.queued.store(transaction.queue.len() + 1, Ordering::Relaxed);
+        session.transaction = Some(transaction);
+        return result;
+    }
     forget_watches(node, session);
     result
 }
@@ -427,6 +442,9 @@ fn exec_queue(
     let requests: Vec<SmallVec<[&[u8]; 8]>> =
         queue.iter().map(|command| command.arguments.iter().map(|word| &**word).collect()).collect();
     let data = node.store.lock(&all, now_ms, slots);
+    if !data.may_change() && queue.iter().any(|command| command.id.spec().has(Flag::Write)) {
+        return Ok(Outcome::Hold(role_is_settled()));
+    }
     // Looked at under the slots' locks: nobody can change a watched key between this and the commands.
     let expired = |key: &[u8]| data.keyspace(key).is_expired(key, now_ms);
     if session.watching.flag.load(Ordering::Acquire) || session.watching.keys.iter().any(|key| expired(key)) {
@@ -444,7 +462,7 @@ fn exec_queue(
         let start = context.reply.position();
         context.arguments = words;
         let handler = handler(command.id);
-        if node.may_expire() && matches!(handler, Handler::Data(_)) {
+        if node.may_expire() && context.data.may_change() && matches!(handler, Handler::Data(_)) {
             expire_declared(&mut context.data, command.id, words, node);
         }
         let error = match call(node, session, handler, &mut context, true) {

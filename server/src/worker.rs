@@ -50,6 +50,7 @@ pub async fn run(node: Arc<Node>, mut accepted: UnboundedReceiver<Accepted>) {
 async fn release_replies(worker: Rc<Worker>) {
     let wake = worker.gate.waker();
     let store = worker.node.store.clone();
+    worker.gate.follow(store.log());
     store.log().positions().subscribe({
         let wake = wake.clone();
         move || wake.notify_one()

@@ -15,7 +15,7 @@
 //!  +56 u64 incarnation                +64 16 bytes boot id of that incarnation
 //!  +80 u64 images from: image files with a lower number are void, whatever the manifest says
 //!  +88 u64 covered lsn: every record of the shard's log below it is in the image files; the log may begin there
-//!  +96 u32 zero                       +100 u32 crc32 of bytes 0..100
+//!  +96 u32 1: incomplete, the data are to be copied from a master; 0: whole    +100 u32 crc32 of bytes 0..100
 //! ```
 //!
 //! The header is only ever replaced as a whole: written to `node.new`, synced, renamed, directory synced. Its crc stands at
@@ -43,7 +43,8 @@ const INCARNATION: Range<usize> = SHARD.end..SHARD.end + 8;
 const BOOT: Range<usize> = INCARNATION.end..INCARNATION.end + 16;
 const IMAGES_FROM: Range<usize> = BOOT.end..BOOT.end + 8;
 const COVERED: Range<usize> = IMAGES_FROM.end..IMAGES_FROM.end + 8;
-const CRC: Range<usize> = COVERED.end + 4..COVERED.end + 8;
+const INCOMPLETE: Range<usize> = COVERED.end..COVERED.end + 4;
+const CRC: Range<usize> = INCOMPLETE.end..INCOMPLETE.end + 4;
 const HEADER_SIZE: usize = CRC.end;
 const _: () = assert!(HEADER_SIZE == 104);
 
@@ -76,6 +77,8 @@ pub struct Identity {
     pub images_from: u64,
     /// Every record of the shard's log below it is in the image files.
     pub covered_lsn: Lsn,
+    /// Log and images are not a shard's whole data: a copy from a master was begun and not finished.
+    pub incomplete: bool,
 }
 
 /// Why a data directory cannot be used. Nothing was changed in it, unless the error is [`DataDirError::Io`].
@@ -199,6 +202,7 @@ impl DataDir {
                 boot: BootId::default(),
                 images_from: 1,
                 covered_lsn: Lsn::ZERO,
+                incomplete: false,
             },
         };
         identity.incarnation = identity.incarnation.next();
@@ -272,13 +276,27 @@ impl DataDir {
         self.previous.is_some_and(|previous| previous.boot == self.identity().boot)
     }
 
-    /// The directory becomes that of another node or shard (CLUSTER RESET HARD, joining a shard), durably. The caller has
-    /// done with the old log and images.
+    /// The directory becomes that of another node or shard (CLUSTER RESET HARD, joining a shard), durably, and counts as
+    /// incomplete until [`DataDir::set_whole`]. The caller has done with the old log and images.
     ///
     /// # Errors
     /// When the header cannot be written.
-    pub fn set_identity(&self, node: NodeId, shard: ShardId) -> Result<(), DataDirError> {
-        self.change(|identity| (identity.node, identity.shard) = (node, shard))
+    pub fn begin_anew(&self, node: NodeId, shard: ShardId) -> Result<(), DataDirError> {
+        self.change(|identity| {
+            (identity.node, identity.shard) = (node, shard);
+            identity.incomplete = true;
+        })
+    }
+
+    /// Log and images are the shard's whole data from now on, durably.
+    ///
+    /// # Errors
+    /// When the header cannot be written.
+    pub fn set_whole(&self) -> Result<(), DataDirError> {
+        if !self.identity().incomplete {
+            return Ok(());
+        }
+        self.change(|identity| identity.incomplete = false)
     }
 
     /// Declares image files with a number below `first` void, durably, whatever happens to them or to the manifest later.
@@ -396,6 +414,7 @@ fn encode_header(identity: &Identity) -> [u8; HEADER_SIZE] {
     bytes[BOOT].copy_from_slice(&identity.boot.0);
     bytes[IMAGES_FROM].copy_from_slice(&identity.images_from.to_le_bytes());
     bytes[COVERED].copy_from_slice(&identity.covered_lsn.0.to_le_bytes());
+    bytes[INCOMPLETE].copy_from_slice(&u32::from(identity.incomplete).to_le_bytes());
     let crc = crc32fast::hash(&bytes[..CRC.start]);
     bytes[CRC].copy_from_slice(&crc.to_le_bytes());
     bytes
@@ -421,6 +440,7 @@ fn decode_header(path: &Path, bytes: &[u8]) -> Result<Identity, DataDirError> {
         boot: BootId(field(bytes, BOOT)),
         images_from: u64::from_le_bytes(field(bytes, IMAGES_FROM)),
         covered_lsn: Lsn(u64::from_le_bytes(field(bytes, COVERED))),
+        incomplete: u32::from_le_bytes(field(bytes, INCOMPLETE)) != 0,
     })
 }
 
@@ -510,7 +530,7 @@ mod tests {
     fn a_changed_identity_survives() {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::open_or_create(dir.path(), None).unwrap();
-        data.set_identity(NodeId([1; 20]), ShardId([2; 20])).unwrap();
+        data.begin_anew(NodeId([1; 20]), ShardId([2; 20])).unwrap();
         data.raise_covered_lsn(Lsn(9)).unwrap();
         data.void_images_below(7).unwrap();
         assert_eq!(data.identity().covered_lsn, Lsn::ZERO);
@@ -536,6 +556,7 @@ mod tests {
             boot: BootId([0xcc; 16]),
             images_from: 4,
             covered_lsn: Lsn(5),
+            incomplete: true,
         };
         let mut golden = b"HFNODE\0\0\x01\0\0\0\0\0\0\0".to_vec();
         golden.extend([0xaa; 20]);

@@ -3,7 +3,7 @@
 //! the order of the log is the order of execution, and no change is without its record.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use holdfast_words::{Lsn, SLOT_COUNT, SlotId, SlotSequence};
 use parking_lot::{Mutex, MutexGuard};
@@ -160,6 +160,8 @@ pub struct Slots {
     volatile_count: AtomicI64,
     /// Bytes of memory of keys and values in all slots.
     memory_bytes: AtomicI64,
+    /// Nobody may change anything by command: another node is the slots' master, or is about to be.
+    closed: AtomicBool,
 }
 
 impl Default for Slots {
@@ -170,6 +172,7 @@ impl Default for Slots {
             key_count: AtomicI64::new(0),
             volatile_count: AtomicI64::new(0),
             memory_bytes: AtomicI64::new(0),
+            closed: AtomicBool::new(false),
         }
     }
 }
@@ -209,6 +212,21 @@ impl Slots {
     /// Bytes of memory of all keys and values.
     pub fn memory_bytes(&self) -> u64 {
         self.memory_bytes.load(Ordering::Relaxed).max(0) as u64
+    }
+
+    /// No command may change anything any more, until [`Slots::open_to_commands`]. When this returns, every command that was
+    /// allowed to has appended its record: the log stands still, but for what a master sends.
+    pub fn close_to_commands(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        // Commands look at the flag under the lock of their slots: whoever did not see it is through once its lock was ours.
+        for slot in &self.slots {
+            drop(slot.lock());
+        }
+    }
+
+    /// Commands may change the slots again.
+    pub fn open_to_commands(&self) {
+        self.closed.store(false, Ordering::SeqCst);
     }
 
     /// `flag` no longer hears of `key`.
@@ -445,6 +463,11 @@ impl SlotSet<'_> {
     pub fn unwatch(&mut self, key: &[u8], flag: &WatchFlag) {
         let position = self.position_of_key(key);
         self.held[position].slot.unwatch(key, flag);
+    }
+
+    /// Whether a command may change these slots ([`Slots::close_to_commands`]); holds until they are let go.
+    pub fn may_change(&self) -> bool {
+        !self.slots.closed.load(Ordering::SeqCst)
     }
 
     /// Whether the command has changed anything so far.

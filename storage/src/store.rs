@@ -1,15 +1,17 @@
 //! The façade that upper crates see: slots, log, checkpoints and the directory they live in, opened together and consistent.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use holdfast_words::{Lsn, NodeId, ShardId, SlotId, SlotSequence};
 
+use crate::checkpoint::image_format::ChunkHeader;
 use crate::checkpoint::image_format::{Entry, ImageBuilder, ImageKind, ImageStamp};
 use crate::checkpoint::load::{self, ImageVisitor, LoadError};
 use crate::checkpoint::manifest::{Manifest, ManifestError};
 use crate::checkpoint::pass::{Checkpointer, PassError, PassReport, PassSettings, SlotSource};
+use crate::checkpoint::receive::ImageReceiver;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::log::recovery::RecordVisitor;
 use crate::log::{AppendError, Log, LogConfig, OpenError, ReadError, RecordView, Recovery, VisitError};
@@ -62,6 +64,56 @@ pub enum StoreError {
     Append(#[from] AppendError),
 }
 
+/// What replicas still need of the log: the lowest LSN of each kind.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct NeededByReplicas {
+    /// Kept however much it grows: a full copy that lost its log would begin anew, over and over.
+    pub surely: Option<Lsn>,
+    /// Kept within `wal-retain-size`.
+    pub if_possible: Option<Lsn>,
+}
+
+/// A chunk that [`Store::receive_image`] took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReceivedImage {
+    /// Its slot.
+    pub slot: SlotId,
+    /// End of the newest record in the slot's image.
+    pub lsn: Lsn,
+    /// The slot's image is complete.
+    pub last: bool,
+}
+
+/// Why a full copy cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// No chunk.
+    #[error("received image: {0}")]
+    Header(#[source] crate::checkpoint::image_format::ImageError),
+    /// Not of this shard.
+    #[error("received image of slot {slot} is of shard {shard}, which is not this node's")]
+    Foreign {
+        /// The slot.
+        slot: SlotId,
+        /// The shard.
+        shard: ShardId,
+    },
+    /// The chunk, or the disk.
+    #[error(transparent)]
+    Receive(#[from] crate::checkpoint::receive::ReceiveError),
+    /// An entry is no value.
+    #[error("received image of slot {slot}: {source}")]
+    Entry {
+        /// The slot.
+        slot: SlotId,
+        /// What is wrong.
+        source: crate::apply::ApplyError,
+    },
+    /// The directory.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+}
+
 /// What a start found.
 #[derive(Clone, Debug, Default)]
 pub struct Restart {
@@ -101,8 +153,9 @@ pub struct Store {
     config: StoreConfig,
     checkpoint_log_size: AtomicU64,
     retain_bytes: AtomicU64,
-    /// The lowest LSN that replicas still need, when any do.
-    needed_by_replicas: AtomicU64,
+    needed_by_replicas: parking_lot::Mutex<NeededByReplicas>,
+    /// Held by whoever takes a checkpoint or replaces the data: the one would make an image of what the other takes away.
+    maintaining: parking_lot::Mutex<()>,
     last_checkpoint_at_ms: AtomicU64,
     last_checkpoint_failed: AtomicBool,
     /// Held while received records are in the log and not yet all in the slots.
@@ -152,6 +205,13 @@ impl Store {
         let started_ms = clock::monotonic_ms();
         let directory = Arc::new(DataDir::open_or_create(root, None)?);
         let manifest = Arc::new(Manifest::open(directory.clone())?);
+        if directory.identity().incomplete {
+            tracing::warn!(
+                "the copy of a master's data was not finished; what there was of it is put aside, it begins anew"
+            );
+            manifest.void_all()?;
+            directory.put_aside(&directory.wal(), "incomplete-wal")?;
+        }
         let slots = Slots::default();
         let loaded = load::load_all(&manifest, config.load_threads, &Fill(&slots))?;
         let identity = directory.identity();
@@ -175,7 +235,8 @@ impl Store {
             checkpoint_log_size: AtomicU64::new(config.checkpoint_log_size),
             retain_bytes: AtomicU64::new(config.retain_bytes),
             config,
-            needed_by_replicas: AtomicU64::new(u64::MAX),
+            needed_by_replicas: parking_lot::Mutex::default(),
+            maintaining: parking_lot::Mutex::new(()),
             last_checkpoint_at_ms: AtomicU64::new(clock::wall_clock_ms()),
             last_checkpoint_failed: AtomicBool::new(false),
             receiving: parking_lot::Mutex::new(()),
@@ -265,7 +326,8 @@ impl Store {
     }
 
     /// Throws all data away and begins as the (empty) member of `shard`, whose log it will get from `first_lsn` on, as the
-    /// node `node`. The log of before is kept in the log's set-aside folder.
+    /// node `node`. The log of before is kept in the log's set-aside folder. The data count as incomplete until
+    /// [`Store::set_whole`]; a crash before it has the next start throw away whatever there is.
     ///
     /// # Errors
     /// When the directory cannot be changed; the log is poisoned then.
@@ -276,11 +338,92 @@ impl Store {
         first_lsn: Lsn,
         history: crate::log::EpochHistory,
     ) -> Result<(), StoreError> {
+        let _maintaining = self.maintaining.lock();
+        let _receiving = self.receiving.lock();
+        self.directory.begin_anew(node, shard)?;
         self.manifest().void_all()?;
-        self.directory.set_identity(node, shard)?;
         self.slots.clear();
         self.log.reset(shard, first_lsn, history)?;
         Ok(())
+    }
+
+    /// Whether log and images are the shard's whole data.
+    pub fn is_whole(&self) -> bool {
+        !self.directory.identity().incomplete
+    }
+
+    /// Log and images are the shard's whole data from now on, durably: nothing was there to be copied, or all of it has come.
+    ///
+    /// # Errors
+    /// When that cannot be made durable.
+    pub fn set_whole(&self) -> Result<(), StoreError> {
+        self.directory.set_whole()?;
+        Ok(())
+    }
+
+    /// For the images of a full copy.
+    pub fn image_receiver(&self) -> ImageReceiver {
+        ImageReceiver::new(self.manifest().clone())
+    }
+
+    /// Takes the next chunk of a full copy into the slots and the image file; returns its slot's LSN.
+    ///
+    /// # Errors
+    /// When it is damaged, of another shard, or cannot be stored. The slot is incomplete then, the images before it stay.
+    pub fn receive_image(
+        &self,
+        receiver: &mut ImageReceiver,
+        chunk: &[u8],
+    ) -> Result<ReceivedImage, CopyError> {
+        let header = ChunkHeader::decode(chunk).map_err(CopyError::Header)?;
+        let stamp = header.stamp;
+        if stamp.kind != ImageKind::Slot || stamp.shard != self.shard_id() {
+            return Err(CopyError::Foreign { slot: stamp.slot, shard: stamp.shard });
+        }
+        if header.index == 0 {
+            self.slots.with(stamp.slot, |slot| slot.begin_load(stamp.sequence, stamp.lsn));
+        }
+        let mut failed = None;
+        receiver.push_chunk(chunk, |stamp, entry| {
+            let expiry = entry.expiry_ms.map_or(Expiry::Clear, Expiry::At);
+            let restore = Mutation::Restore { key: entry.key.into(), value: entry.value.into(), expiry };
+            let loaded = self.slots.with(stamp.slot, |slot| slot.load(&restore));
+            failed = failed.take().or(loaded.err());
+        })?;
+        match failed {
+            Some(source) => Err(CopyError::Entry { slot: stamp.slot, source }),
+            None => Ok(ReceivedImage { slot: stamp.slot, lsn: stamp.lsn, last: header.last }),
+        }
+    }
+
+    /// All images of a full copy have come: they are made durable and stand for the log below its beginning. The data are
+    /// whole once the log reaches as far as the newest image.
+    ///
+    /// # Errors
+    /// When they are not durable.
+    pub fn finish_images(&self, receiver: &mut ImageReceiver) -> Result<(), CopyError> {
+        receiver.make_durable()?;
+        self.manifest().raise_covered_lsn(self.log.first_lsn())?;
+        Ok(())
+    }
+
+    /// Whether the log can be cut at `lsn`: no image holds anything of what would be cut.
+    pub fn can_cut_at(&self, lsn: Lsn) -> bool {
+        let rows = self.manifest().rows();
+        let newest = rows.rows.values().map(|row| row.lsn).max().unwrap_or_default();
+        lsn >= self.log.first_lsn() && newest.max(self.manifest().covered_lsn()) <= lsn
+    }
+
+    /// Cuts the log at `lsn`, keeps the tail in a directory of its own, and fills the slots again from what is left.
+    ///
+    /// # Errors
+    /// When there is no room for the tail (nothing was changed), or images or log fail; the node must not serve then.
+    pub fn cut_at(&self, lsn: Lsn) -> Result<PathBuf, RebuildError> {
+        let _maintaining = self.maintaining.lock();
+        let _receiving = self.receiving.lock();
+        let kept = self.log.set_aside(lsn)?;
+        self.rebuild()?;
+        Ok(kept)
     }
 
     /// A checkpoint: images of all slots that changed, then the log below them is released as far as nobody needs it.
@@ -288,6 +431,10 @@ impl Store {
     /// # Errors
     /// When one is running or something cannot be made durable; the log then keeps everything.
     pub fn checkpoint(&self) -> Result<PassReport, PassError> {
+        let _maintaining = self.maintaining.try_lock().ok_or(PassError::Running)?;
+        if !self.is_whole() {
+            return Err(PassError::Incomplete);
+        }
         let result = self.checkpointer.run(&Source(self));
         self.last_checkpoint_failed.store(result.is_err(), Ordering::Relaxed);
         let report = result?;
@@ -310,20 +457,19 @@ impl Store {
 
     fn oldest_to_keep(&self, checkpoint_lsn: Lsn) -> Lsn {
         use crate::log::retention::{Holders, oldest_to_keep};
-        let needed = self.needed_by_replicas.load(Ordering::Acquire);
-        let laggards = if needed == u64::MAX { Vec::new() } else { vec![Lsn(needed)] };
+        let needed = *self.needed_by_replicas.lock();
         oldest_to_keep(&Holders {
             checkpoint_lsn,
-            in_sync: Vec::new(),
-            laggards,
+            in_sync: needed.surely.into_iter().collect(),
+            laggards: needed.if_possible.into_iter().collect(),
             end_lsn: self.log.positions().written_lsn(),
             retain_bytes: self.retain_bytes.load(Ordering::Relaxed),
         })
     }
 
-    /// Replication tells the lowest LSN that a replica still needs; `None` when none does.
-    pub fn set_needed_by_replicas(&self, lsn: Option<Lsn>) {
-        self.needed_by_replicas.store(lsn.map_or(u64::MAX, |lsn| lsn.0), Ordering::Release);
+    /// Replication tells what replicas still need of the log.
+    pub fn set_needed_by_replicas(&self, needed: NeededByReplicas) {
+        *self.needed_by_replicas.lock() = needed;
     }
 
     /// Whether the log has grown so far past the checkpoint that another one is due.
@@ -401,7 +547,7 @@ pub enum RebuildError {
     /// The log.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// A record of it.
+    /// The log, or a record of it.
     #[error(transparent)]
     Append(#[from] AppendError),
     /// A record that does not fit.

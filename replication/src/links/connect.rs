@@ -9,10 +9,15 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::platform::{self, TcpStream};
 use crate::wire::frame::FrameKind;
+use crate::wire::frames::{FrameReader, FrameWriter};
 use crate::wire::hello::{self, Connection, HelloError, Identity};
 
 /// A connection of the bus after its hello.
 pub type BusConnection = Connection<OwnedReadHalf, OwnedWriteHalf>;
+/// What comes in on one.
+pub type BusReader = FrameReader<OwnedReadHalf>;
+/// What goes out on one.
+pub type BusWriter = FrameWriter<OwnedWriteHalf>;
 
 /// A connection that is not there after this time will not come.
 const CONNECT_TIME_MS: u64 = 2000;

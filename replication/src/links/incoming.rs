@@ -78,7 +78,7 @@ async fn greet(common: &Common, stream: TcpStream, from: SocketAddr) -> Option<B
         tracing::debug!(%error, %from, "a connection to the bus was lost");
         return None;
     }
-    match hello::accept(stream.into_split(), &common.identity).await {
+    match hello::accept(stream.into_split(), &common.me.identity()).await {
         Ok(connection) => {
             common.refusals.lock().forget(from.ip(), connection.peer);
             Some(connection)

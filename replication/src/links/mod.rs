@@ -66,9 +66,30 @@ pub enum News {
     },
 }
 
+/// This node as it says hello; shared by all who dial or listen, changed by CLUSTER RESET HARD.
+#[derive(Clone)]
+pub struct Me(Arc<Mutex<Identity>>);
+
+impl Me {
+    /// As of the start.
+    pub fn new(identity: Identity) -> Self {
+        Self(Arc::new(Mutex::new(identity)))
+    }
+
+    /// Who this node is now.
+    pub fn identity(&self) -> Identity {
+        self.0.lock().clone()
+    }
+
+    /// The node has another id from now on.
+    pub fn rename(&self, node: NodeId) {
+        self.0.lock().node = node;
+    }
+}
+
 /// What all connections share.
 struct Common {
-    identity: Identity,
+    me: Me,
     news: mpsc::Sender<News>,
     table: Table,
     refusals: Mutex<Refusals>,
@@ -85,9 +106,9 @@ pub struct Links {
 
 impl Links {
     /// Listens; to be called within the bus's runtime. `news` is best bounded: a driver that lags slows its peers down.
-    pub fn open(identity: Identity, listeners: Vec<TcpListener>, news: mpsc::Sender<News>) -> Self {
+    pub fn open(me: Me, listeners: Vec<TcpListener>, news: mpsc::Sender<News>) -> Self {
         let (table, refusals) = (Table::default(), Mutex::default());
-        let common = Arc::new(Common { identity, news, table, refusals });
+        let common = Arc::new(Common { me, news, table, refusals });
         let mut listening = JoinSet::new();
         for listener in listeners {
             listening.spawn(incoming::listen(common.clone(), listener));

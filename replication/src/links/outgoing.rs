@@ -97,7 +97,7 @@ impl Way {
     async fn run(mut self) {
         let mut pause_ms = BACKOFF_MS;
         loop {
-            match connect(&self.common.identity, self.address, FrameKind::Gossip, self.node).await {
+            match connect(&self.common.me.identity(), self.address, FrameKind::Gossip, self.node).await {
                 Ok((connection, local)) => {
                     pause_ms = BACKOFF_MS;
                     self.common.refusals.lock().forget(self.address.ip(), connection.peer);

@@ -23,7 +23,7 @@ async fn node_at(number: u8, secret: &str, port: u16) -> Node {
     let address = listener.local_addr().unwrap();
     let (sender, news) = mpsc::channel(100);
     let identity = Identity { node: id, secret: secret.as_bytes().to_vec() };
-    Node { id, address, links: Links::open(identity, vec![listener], sender), news }
+    Node { id, address, links: Links::open(Me::new(identity), vec![listener], sender), news }
 }
 
 async fn node(number: u8, secret: &str) -> Node {

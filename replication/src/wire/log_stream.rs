@@ -9,6 +9,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::body::{self, BodyError};
+
 /// Version of these messages.
 pub const LOG_STREAM_VERSION: u16 = 1;
 
@@ -30,6 +32,8 @@ pub enum Message {
         end_lsn: u64,
         /// The shard's epoch that the metadata told it; nobody of an older one is listened to.
         fence: u64,
+        /// A full copy that broke off and could go on.
+        copy: Option<CopySoFar>,
     },
     /// Whole records.
     Chunk {
@@ -99,32 +103,32 @@ pub enum Message {
     },
 }
 
-/// A message that cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("message of the log stream: {0}")]
-pub struct MessageError(String);
+/// How far a full copy is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CopySoFar {
+    /// The master's epoch when it began.
+    pub epoch: u64,
+    /// The log is to be sent from here after the images.
+    pub start_lsn: u64,
+    /// All slots below this one are there.
+    pub next_slot: u16,
+}
 
 impl Message {
     /// Its bytes.
     ///
     /// # Errors
     /// Never in practice: the encoder writes into memory.
-    pub fn encode(&self) -> Result<Vec<u8>, MessageError> {
-        rmp_serde::to_vec(self).map_err(|error| MessageError(error.to_string()))
+    pub fn encode(&self) -> Result<Vec<u8>, BodyError> {
+        body::encode(self)
     }
 
     /// Reads the message that `bytes` are, exactly.
     ///
     /// # Errors
     /// When they are cut short, unknown, or more than one message.
-    pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
-        let mut rest = bytes;
-        let message = rmp_serde::from_read(&mut rest).map_err(|error| MessageError(error.to_string()))?;
-        if rest.is_empty() {
-            Ok(message)
-        } else {
-            Err(MessageError(format!("{} bytes follow it", rest.len())))
-        }
+    pub fn decode(bytes: &[u8]) -> Result<Self, BodyError> {
+        body::decode(bytes)
     }
 
     /// The epoch that its sender is in, for the fence; none before a link is agreed on.
@@ -156,6 +160,7 @@ mod tests {
                 end_epoch: 3,
                 end_lsn: 900,
                 fence: 4,
+                copy: Some(CopySoFar { epoch: 4, start_lsn: 300, next_slot: 16384 }),
             },
             Message::Chunk { epoch: 4, at: 900, committed_lsn: 880, bytes: vec![0, 255, 3] },
             Message::CutTo { epoch: 4, lsn: 500 },

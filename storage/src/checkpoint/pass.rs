@@ -65,6 +65,9 @@ pub enum PassError {
     /// Another pass is running.
     #[error("a checkpoint is in progress already")]
     Running,
+    /// The data are not a shard's whole data.
+    #[error("no checkpoint: the data are being copied from the master")]
+    Incomplete,
     /// An image file could not be written.
     #[error(transparent)]
     File(#[from] ImageFileError),

@@ -3,6 +3,8 @@
 //!
 //! Unlike a pass, this does not ask whether the log reaches as far as the images: the caller starts a log behind them.
 
+use std::sync::Arc;
+
 use crate::checkpoint::image_files::{ImageFileError, ImageFileWriter};
 use crate::checkpoint::image_format::{Entry, ImageDecoder, ImageError, ImageStamp};
 use crate::checkpoint::manifest::{Manifest, ManifestError};
@@ -28,8 +30,8 @@ pub enum ReceiveError {
 }
 
 /// Takes images, one after the other.
-pub struct ImageReceiver<'a> {
-    manifest: &'a Manifest,
+pub struct ImageReceiver {
+    manifest: Arc<Manifest>,
     decoder: ImageDecoder,
     file: Option<ImageFileWriter>,
     rows: Vec<(ImageOf, ImageRow)>,
@@ -37,9 +39,9 @@ pub struct ImageReceiver<'a> {
     begin: u64,
 }
 
-impl<'a> ImageReceiver<'a> {
+impl ImageReceiver {
     /// A receiver that stores into `manifest`.
-    pub fn new(manifest: &'a Manifest) -> Self {
+    pub fn new(manifest: Arc<Manifest>) -> Self {
         Self { manifest, decoder: ImageDecoder::new(), file: None, rows: Vec::new(), begin: 0 }
     }
 
@@ -154,7 +156,7 @@ mod tests {
         chunks
     }
 
-    fn receive(receiver: &mut ImageReceiver<'_>, chunks: &[Vec<u8>]) -> Option<ImageOf> {
+    fn receive(receiver: &mut ImageReceiver, chunks: &[Vec<u8>]) -> Option<ImageOf> {
         chunks.iter().map(|chunk| receiver.push_chunk(chunk, |_, _| {}).unwrap()).last().flatten()
     }
 
@@ -162,9 +164,9 @@ mod tests {
     fn complete_images_survive_a_copy_that_breaks_off() {
         let temp = tempfile::tempdir().unwrap();
         let dir = std::sync::Arc::new(DataDir::open_or_create(temp.path(), None).unwrap());
-        let open = Manifest::open(dir.clone()).unwrap();
+        let open = Arc::new(Manifest::open(dir.clone()).unwrap());
         let (one, two, three) = (chunks(1, 10), chunks(2, 3 * CHUNK_RAW_TARGET), chunks(3, 10));
-        let mut receiver = ImageReceiver::new(&open);
+        let mut receiver = ImageReceiver::new(open.clone());
         assert_eq!(receive(&mut receiver, &one), Some(ImageOf::Slot(SlotId::new(1).unwrap())));
         assert_eq!(receive(&mut receiver, &two[..2]), None);
         assert!(receiver.pending_bytes() > 2 << 20);
@@ -188,9 +190,9 @@ mod tests {
     fn a_damaged_or_foreign_chunk_costs_its_image_and_no_other() {
         let temp = tempfile::tempdir().unwrap();
         let dir = std::sync::Arc::new(DataDir::open_or_create(temp.path(), None).unwrap());
-        let open = Manifest::open(dir.clone()).unwrap();
+        let open = Arc::new(Manifest::open(dir.clone()).unwrap());
         let (one, two) = (chunks(1, 10), chunks(2, 3 * CHUNK_RAW_TARGET));
-        let mut receiver = ImageReceiver::new(&open);
+        let mut receiver = ImageReceiver::new(open.clone());
         receive(&mut receiver, &one);
         let mut damaged = two[1].clone();
         damaged[500] ^= 1;

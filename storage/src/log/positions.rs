@@ -26,7 +26,9 @@ pub struct Positions {
     written: AtomicU64,
     durable: AtomicU64,
     committed: AtomicU64,
+    cuts: AtomicU64,
     subscribers: RwLock<Vec<Subscriber>>,
+    written_subscribers: RwLock<Vec<Subscriber>>,
 }
 
 impl std::fmt::Debug for Positions {
@@ -71,9 +73,21 @@ impl Positions {
         self.subscribers.write().push(Box::new(wake));
     }
 
-    /// Moves the written position; whoever wrote wakes nobody, since it releases its own replies itself.
+    /// Calls `wake` whenever something was written, from the thread that wrote: for those who ship the log.
+    pub fn subscribe_written(&self, wake: impl Fn() + Send + Sync + 'static) {
+        self.written_subscribers.write().push(Box::new(wake));
+    }
+
+    /// How often the log was cut or replaced since it was opened: what was read of it before may have been taken back.
+    pub fn cuts(&self) -> u64 {
+        self.cuts.load(Ordering::Acquire)
+    }
+
+    /// Moves the written position and wakes those who ship it. Whoever waits for a reply is not woken: who wrote releases its
+    /// own replies itself.
     pub(super) fn set_written(&self, lsn: Lsn) {
         self.written.fetch_max(lsn.0, Ordering::AcqRel);
+        self.written_subscribers.read().iter().for_each(|wake| wake());
     }
 
     /// Moves the durable position and wakes all subscribers.
@@ -99,6 +113,7 @@ impl Positions {
         self.written.store(written.0, Ordering::Release);
         self.durable.store(durable.0, Ordering::Release);
         self.committed.store(durable.0.min(written.0), Ordering::Release);
+        self.cuts.fetch_add(1, Ordering::AcqRel);
         self.wake_all();
     }
 }

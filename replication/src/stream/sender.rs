@@ -1,0 +1,375 @@
+//! From the master: log and full copies to one replica. Reads the log's files (what was written just now is still in the
+//! kernel's memory), so that a replica that is slow or away costs the master no memory but one chunk and the socket's buffer.
+
+use std::sync::Arc;
+
+use holdfast_storage::checkpoint::image_format::{ChunkHeader, Compression, ImageBuilder};
+use holdfast_storage::log::ReadError;
+use holdfast_words::{Epoch, LogPoint, Lsn, NodeId, SLOT_COUNT, ShardId, SlotId};
+use tokio::sync::{Notify, watch};
+
+use super::member::Member;
+use super::rejoin::{LogSpan, Rejoin, rejoin};
+use super::replicas::{Progress, Replicas};
+use crate::links::connect::{BusConnection, BusReader, BusWriter};
+use crate::platform;
+use crate::wire::body::BodyError;
+use crate::wire::frame::FrameError;
+use crate::wire::log_stream::{CopySoFar, Message};
+
+/// Bytes of log in one message, about.
+const CHUNK_BYTES: usize = 256 << 10;
+/// Further behind than this, the log may have to come from the disk, which the bus's thread must not wait for.
+const NEAR_BYTES: u64 = 1 << 20;
+
+/// What this node is master of, if it is one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mastership {
+    /// The shard.
+    pub shard: ShardId,
+    /// Its epoch.
+    pub epoch: Epoch,
+}
+
+/// Why a replica is not served any longer.
+#[derive(Debug, thiserror::Error)]
+enum SendError {
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    #[error("the replica hung up")]
+    Ended,
+    #[error("the replica has been silent for {0} ms")]
+    Silent(u64),
+    #[error("this node is not the master any more")]
+    NotMaster,
+    #[error("{0}")]
+    Read(#[from] ReadError),
+    #[error("the log was cut")]
+    Cut,
+    #[error("an image could not be made: {0}")]
+    Image(String),
+    #[error("it sent something out of turn: {0}")]
+    OutOfTurn(&'static str),
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Serves replicas.
+pub struct Sender {
+    member: Arc<Member>,
+    replicas: Arc<Replicas>,
+    mastership: watch::Receiver<Option<Mastership>>,
+    written: Arc<Notify>,
+    node_timeout_ms: u64,
+}
+
+impl Sender {
+    /// Serves while `mastership` says so.
+    pub fn new(
+        member: Arc<Member>,
+        replicas: Arc<Replicas>,
+        mastership: watch::Receiver<Option<Mastership>>,
+        node_timeout_ms: u64,
+    ) -> Arc<Self> {
+        let written = Arc::new(Notify::new());
+        let wake = written.clone();
+        member.store.log().positions().subscribe_written(move || wake.notify_waiters());
+        Arc::new(Self { member, replicas, mastership, written, node_timeout_ms })
+    }
+
+    /// Serves the replica at the other end until one side has enough.
+    pub async fn serve(self: Arc<Self>, connection: BusConnection) {
+        let peer = connection.peer;
+        let BusConnection { mut reader, mut writer, .. } = connection;
+        let error = match self.serve_until_error(peer, &mut reader, &mut writer).await {
+            Ok(never) => match never {},
+            Err(error) => error,
+        };
+        match &error {
+            SendError::Ended | SendError::Frame(_) => {
+                tracing::info!(replica = %peer, %error, "a replica left")
+            }
+            _ => tracing::warn!(replica = %peer, %error, "the log stream to a replica ends"),
+        }
+        if let Ok(bytes) = (Message::Refused { reason: error.to_string() }).encode() {
+            // It may be gone already; then there is nobody to tell.
+            platform::within_ms(1000, writer.send(&bytes)).await.ok();
+        }
+    }
+
+    async fn serve_until_error(
+        &self,
+        peer: NodeId,
+        reader: &mut BusReader,
+        writer: &mut BusWriter,
+    ) -> Result<std::convert::Infallible, SendError> {
+        let body = platform::within_ms(self.node_timeout_ms, reader.next()).await;
+        let body = body.ok_or(SendError::Silent(self.node_timeout_ms))??.ok_or(SendError::Ended)?;
+        let Message::Follow { shard, history, first_lsn, end_epoch, end_lsn, fence, copy } =
+            Message::decode(&body)?
+        else {
+            return Err(SendError::OutOfTurn("its first word is not Follow"));
+        };
+        let mastership = (*self.mastership.borrow())
+            .filter(|mastership| mastership.shard.0 == *shard)
+            .ok_or_else(|| SendError::Refused("this node is not the master of that shard".to_owned()))?;
+        if mastership.epoch < Epoch(fence) {
+            let (mine, theirs) = (mastership.epoch, fence);
+            return Err(SendError::Refused(format!(
+                "this node is the master of epoch {mine}, the replica knows {theirs}"
+            )));
+        }
+        let theirs = LogSpan {
+            history: history.into_iter().map(|(epoch, lsn)| (Epoch(epoch), Lsn(lsn))).collect(),
+            first_lsn: Lsn(first_lsn),
+            end: LogPoint { epoch: Epoch(end_epoch), lsn: Lsn(end_lsn) },
+        };
+        let stream = Stream { sender: self, peer, mastership, cuts: self.cuts() };
+        let (connection, from) = stream.agree(&theirs, copy, writer).await?;
+        let result = tokio::select! {
+            result = stream.ship(connection, from, writer) => result,
+            result = stream.listen(connection, reader) => result,
+            result = stream.watch_over(connection) => result,
+        };
+        self.replicas.end(peer, connection);
+        result
+    }
+
+    fn cuts(&self) -> u64 {
+        self.member.store.log().positions().cuts()
+    }
+}
+
+/// One replica's stream under one epoch.
+struct Stream<'a> {
+    sender: &'a Sender,
+    peer: NodeId,
+    mastership: Mastership,
+    cuts: u64,
+}
+
+/// How a replica goes on: the connection's number, and what is sent.
+#[derive(Clone, Copy)]
+enum From {
+    Log(Lsn),
+    Images { first_slot: u16, start_lsn: Lsn },
+}
+
+impl Stream<'_> {
+    fn log(&self) -> &holdfast_storage::log::Log {
+        self.sender.member.store.log()
+    }
+
+    /// Every message is of the epoch in which it is sent, and none is sent in another.
+    fn still_master(&self) -> Result<(), SendError> {
+        if *self.sender.mastership.borrow() != Some(self.mastership) {
+            Err(SendError::NotMaster)
+        } else if self.sender.cuts() != self.cuts {
+            Err(SendError::Cut)
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn send(&self, writer: &mut BusWriter, message: &Message) -> Result<(), SendError> {
+        self.still_master()?;
+        writer.send(&message.encode()?).await?;
+        Ok(())
+    }
+
+    fn span(&self) -> LogSpan {
+        let log = self.log();
+        LogSpan {
+            history: log.epoch_history(),
+            first_lsn: log.first_lsn(),
+            end: self.sender.member.written(),
+        }
+    }
+
+    /// Says how the replica goes on.
+    async fn agree(
+        &self,
+        theirs: &LogSpan,
+        copy: Option<CopySoFar>,
+        writer: &mut BusWriter,
+    ) -> Result<(u64, From), SendError> {
+        let (peer, epoch) = (self.peer, self.mastership.epoch);
+        let mine = self.span();
+        if let Some(copy) = copy
+            && copy.epoch == epoch.0
+            && Lsn(copy.start_lsn) >= mine.first_lsn
+            && copy.next_slot <= SLOT_COUNT
+        {
+            tracing::info!(replica = %peer, next_slot = copy.next_slot, "a full copy goes on");
+            return self.begin_copy(copy.next_slot, Lsn(copy.start_lsn), writer).await;
+        }
+        let decision = if copy.is_some() { Rejoin::FullCopy } else { rejoin(&mine, theirs) };
+        match decision {
+            Rejoin::Continue(from) => {
+                tracing::info!(replica = %peer, from_lsn = from.0, end_lsn = mine.end.lsn.0, "a replica follows: partial catch-up");
+                let connection = self.sender.replicas.begin_streaming(peer, from);
+                self.heartbeat(writer).await?;
+                Ok((connection, From::Log(from)))
+            }
+            Rejoin::CutTo(from) => {
+                tracing::info!(replica = %peer, from_lsn = from.0, their_end = theirs.end.lsn.0, "a replica follows after it has cut its log");
+                let connection = self.sender.replicas.begin_streaming(peer, from);
+                self.send(writer, &Message::CutTo { epoch: epoch.0, lsn: from.0 }).await?;
+                Ok((connection, From::Log(from)))
+            }
+            Rejoin::FullCopy => {
+                tracing::info!(
+                    replica = %peer, their_first = theirs.first_lsn.0, their_end = theirs.end.lsn.0, my_first = mine.first_lsn.0,
+                    "a replica needs a full copy"
+                );
+                self.begin_copy(0, mine.end.lsn, writer).await
+            }
+            Rejoin::MasterBehind => Err(SendError::Refused(format!(
+                "the replica's log (epoch {}, LSN {}) is ahead of its master's (epoch {}, LSN {})",
+                theirs.end.epoch, theirs.end.lsn, mine.end.epoch, mine.end.lsn
+            ))),
+        }
+    }
+
+    async fn begin_copy(
+        &self,
+        first_slot: u16,
+        start_lsn: Lsn,
+        writer: &mut BusWriter,
+    ) -> Result<(u64, From), SendError> {
+        // Before the log is looked at: from here on it keeps what the copy needs.
+        let connection = self.sender.replicas.begin_copying(self.peer, start_lsn);
+        let history = self.log().epoch_history().into_iter().filter(|&(_, lsn)| lsn < start_lsn);
+        let begins = Message::CopyBegins {
+            epoch: self.mastership.epoch.0,
+            start_lsn: start_lsn.0,
+            history: history.map(|(epoch, lsn)| (epoch.0, lsn.0)).collect(),
+            resume_slot: first_slot,
+        };
+        self.send(writer, &begins).await?;
+        Ok((connection, From::Images { first_slot, start_lsn }))
+    }
+
+    async fn heartbeat(&self, writer: &mut BusWriter) -> Result<(), SendError> {
+        let committed_lsn = self.log().positions().written_lsn().0;
+        self.send(writer, &Message::Heartbeat { epoch: self.mastership.epoch.0, committed_lsn }).await
+    }
+
+    async fn ship(
+        &self,
+        _connection: u64,
+        from: From,
+        writer: &mut BusWriter,
+    ) -> Result<std::convert::Infallible, SendError> {
+        let mut at = match from {
+            From::Log(at) => at,
+            From::Images { first_slot, start_lsn } => {
+                self.ship_images(first_slot, writer).await?;
+                start_lsn
+            }
+        };
+        let heartbeat_ms = self.sender.node_timeout_ms / 5;
+        loop {
+            // Asked for before it is looked whether there is anything: nothing written in between goes unnoticed.
+            let more = self.sender.written.notified();
+            tokio::pin!(more);
+            more.as_mut().enable();
+            let written = self.log().positions().written_lsn();
+            if at < written {
+                let (next, bytes) = self.read(at, written).await?;
+                let committed_lsn = self.log().positions().written_lsn().0;
+                let chunk = Message::Chunk { epoch: self.mastership.epoch.0, at: at.0, committed_lsn, bytes };
+                self.send(writer, &chunk).await?;
+                at = next;
+            } else if platform::within_ms(heartbeat_ms, more).await.is_none() {
+                self.heartbeat(writer).await?;
+            }
+        }
+    }
+
+    async fn read(&self, at: Lsn, written: Lsn) -> Result<(Lsn, Vec<u8>), SendError> {
+        let store = self.sender.member.store.clone();
+        let read = move || {
+            let mut bytes = Vec::new();
+            store.log().read_chunk(at, CHUNK_BYTES, &mut bytes).map(|next| (next, bytes))
+        };
+        if written.since(at) <= NEAR_BYTES {
+            return Ok(read()?);
+        }
+        let done = tokio::task::spawn_blocking(read).await;
+        Ok(done.map_err(|error| SendError::Image(error.to_string()))??)
+    }
+
+    /// Slot by slot, each as of its own moment; the log from before the first one brings all to one state.
+    async fn ship_images(&self, first_slot: u16, writer: &mut BusWriter) -> Result<(), SendError> {
+        let epoch = self.mastership.epoch.0;
+        let mut builder = ImageBuilder::new(Compression::Lz4);
+        for slot in SlotId::all().skip(usize::from(first_slot)) {
+            let store = self.sender.member.store.clone();
+            if store.slots().with(slot, |slot| slot.sequence() == Default::default()) {
+                continue;
+            }
+            let work = move || {
+                store.image_of(slot, &mut builder);
+                let image = builder.finish().1.to_vec();
+                (builder, image)
+            };
+            let done = tokio::task::spawn_blocking(work).await;
+            let (back, image) = done.map_err(|error| SendError::Image(error.to_string()))?;
+            builder = back;
+            let mut rest = image.as_slice();
+            while !rest.is_empty() {
+                let header =
+                    ChunkHeader::decode(rest).map_err(|error| SendError::Image(error.to_string()))?;
+                let (chunk, after) = rest.split_at(header.chunk_length() as usize);
+                self.send(writer, &Message::Image { epoch, bytes: chunk.to_vec() }).await?;
+                rest = after;
+            }
+        }
+        self.send(writer, &Message::CopyEnds { epoch }).await
+    }
+
+    /// What the replica tells.
+    async fn listen(
+        &self,
+        connection: u64,
+        reader: &mut BusReader,
+    ) -> Result<std::convert::Infallible, SendError> {
+        let replicas = &self.sender.replicas;
+        loop {
+            let body = reader.next().await?.ok_or(SendError::Ended)?;
+            match Message::decode(&body)? {
+                Message::Ack { epoch, written, durable, applied } if epoch == self.mastership.epoch.0 => {
+                    let progress =
+                        Progress { written: Lsn(written), durable: Lsn(durable), applied: Lsn(applied) };
+                    replicas.on_ack(self.peer, connection, progress);
+                }
+                // What it acknowledges under another epoch is not this one's.
+                Message::Ack { .. } | Message::Heartbeat { .. } => {
+                    replicas.on_heartbeat(self.peer, connection)
+                }
+                Message::Refused { reason } => return Err(SendError::Refused(reason)),
+                _ => return Err(SendError::OutOfTurn("only acknowledgements are expected of a replica")),
+            }
+        }
+    }
+
+    /// Ends when this node is deposed or the replica is silent for too long.
+    async fn watch_over(&self, connection: u64) -> Result<std::convert::Infallible, SendError> {
+        let mut mastership = self.sender.mastership.clone();
+        let timeout_ms = self.sender.node_timeout_ms;
+        loop {
+            self.still_master()?;
+            let silent_ms = self.sender.replicas.silent_ms(self.peer, connection);
+            if silent_ms > timeout_ms {
+                return Err(SendError::Silent(silent_ms));
+            }
+            let changed = platform::within_ms(timeout_ms / 5 + 1, mastership.changed()).await;
+            if matches!(changed, Some(Err(_))) {
+                return Err(SendError::NotMaster);
+            }
+        }
+    }
+}
