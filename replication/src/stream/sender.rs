@@ -95,7 +95,7 @@ impl Sender {
         }
         if let Ok(bytes) = (Message::Refused { reason: error.to_string() }).encode() {
             // It may be gone already; then there is nobody to tell.
-            platform::within_ms(1000, writer.send(&bytes)).await.ok();
+            platform::within_ms(1000, writer.send(&bytes)).await.map(Result::ok);
         }
     }
 
