@@ -137,11 +137,11 @@ pub struct Shared {
 
 impl Shared {
     /// Before the driver has said anything.
-    pub fn new(view: View) -> Arc<Self> {
+    pub fn new(view: Arc<View>) -> Arc<Self> {
         let is_replica = view.myself().is_some_and(|me| me.replica_of.is_some());
         Arc::new(Self {
             routes: ArcSwap::new(view.routes.clone()),
-            view: ArcSwap::from_pointee(view),
+            view: ArcSwap::new(view),
             is_replica: AtomicBool::new(is_replica),
             replicas: Mutex::default(),
             master_link: Mutex::default(),
@@ -151,11 +151,11 @@ impl Shared {
     }
 
     /// A newer snapshot.
-    pub fn publish(&self, view: View) {
+    pub fn publish(&self, view: Arc<View>) {
         let is_replica = view.myself().is_some_and(|me| me.replica_of.is_some());
         self.routes.store(view.routes.clone());
         self.is_replica.store(is_replica, Ordering::Release);
-        self.view.store(Arc::new(view));
+        self.view.store(view);
     }
 
     /// Newer positions of this master's replicas.
@@ -259,6 +259,12 @@ impl Handle {
     /// CLUSTER RESET
     pub async fn reset(&self, hard: bool) -> Result<(), String> {
         self.ask(Request::Reset { hard }).await.map(|_| ())
+    }
+
+    /// Stops the bus: nothing is sent or taken any more when this returns.
+    pub async fn stop(&self) {
+        // It may have stopped already.
+        self.ask(Request::Stop).await.ok();
     }
 
     /// CLUSTER FAILOVER

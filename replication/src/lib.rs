@@ -14,4 +14,8 @@ pub mod links;
 /// Changes of the registry in one order, kept by a majority of voters.
 pub mod metadata_group;
 
+/// The node's part in its cluster: starts here.
+pub mod bus;
+
+pub use bus::{BusConfig, StartError, start};
 pub use handle::{FailoverMode, Handle, LinkState, MasterLink, ReplicaInfo};

@@ -1,6 +1,7 @@
 //! The crate's only access to sockets, timers and clocks, so that a simulation can put its own here. Clock, dice and threads
 //! are storage's.
 
+use std::io;
 use std::time::Duration;
 
 pub use holdfast_storage::platform::clock::wall_clock_ms;
@@ -13,6 +14,14 @@ const MONOTONIC_START_MS: u64 = 1_000_000;
 /// Milliseconds on a clock that never goes back and never stands near 0.
 pub fn now_ms() -> u64 {
     MONOTONIC_START_MS + holdfast_storage::platform::clock::monotonic_ms()
+}
+
+/// A runtime for one thread.
+///
+/// # Errors
+/// When the system does not give what it needs.
+pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// Ends after `ms` milliseconds.

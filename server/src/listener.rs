@@ -10,12 +10,17 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::node::{Accepted, Node};
 
-/// Binds the data port on every address of `bind`.
+/// Binds a port on every address of `bind`; `option` names the directive that the port comes from.
 ///
 /// # Errors
 /// When an address cannot be bound; one that begins with `-` (Redis: optional) is skipped with a log line when the machine
 /// does not have it.
-pub fn bind(addresses: &[String], port: u16, backlog: i32) -> Result<Vec<TcpListener>, String> {
+pub fn bind(
+    addresses: &[String],
+    port: u16,
+    backlog: i32,
+    option: &str,
+) -> Result<Vec<TcpListener>, String> {
     let mut listeners = Vec::new();
     for address in addresses {
         let (optional, host) = match address.strip_prefix('-') {
@@ -32,7 +37,7 @@ pub fn bind(addresses: &[String], port: u16, backlog: i32) -> Result<Vec<TcpList
             Err(error) if optional => {
                 tracing::info!(host, port, %error, "an optional bind address is not available")
             }
-            Err(error) => return Err(format!("cannot listen on {host}:{port} (option bind, port): {error}")),
+            Err(error) => return Err(format!("cannot listen on {host}:{port} (options bind, {option}): {error}")),
         }
     }
     if listeners.is_empty() {

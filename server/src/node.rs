@@ -61,7 +61,7 @@ pub struct Node {
     /// LATENCY.
     pub latency: Latency,
     /// CLIENT PAUSE and handovers.
-    pub pause: Pause,
+    pub pause: Arc<Pause>,
     /// When the node started, wall clock, ms.
     pub started_at_ms: u64,
     /// 40 random hexadecimal digits, new with every start.
@@ -85,6 +85,7 @@ impl Node {
         store: Arc<Store>,
         config: SharedConfig,
         cluster: Option<holdfast_replication::Handle>,
+        pause: Arc<Pause>,
         worker_count: usize,
         checkpoint_wanted: mpsc::UnboundedSender<&'static str>,
     ) -> Arc<Self> {
@@ -96,7 +97,7 @@ impl Node {
             clients: Clients::default(),
             stats: Stats::default(),
             latency: Latency::default(),
-            pause: Pause::default(),
+            pause,
             started_at_ms: platform::wall_clock_ms(),
             run_id: format!(
                 "{:032x}{:08x}",

@@ -6,14 +6,25 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use holdfast_cluster::change::NodeAddress;
+use holdfast_cluster::{Settings, WriteAck};
+use holdfast_replication::BusConfig;
+use holdfast_replication::bus::HoldWrites;
 use holdfast_storage::log::LogConfig;
 use holdfast_storage::platform::threads;
 use holdfast_storage::store::{Store, StoreConfig};
+use holdfast_words::Zone;
 use tokio::sync::mpsc;
 
 use crate::config::{Config, Invocation, LogFormat, LogLevel, SharedConfig};
 use crate::node::{Node, ShutdownRequest};
-use crate::{housekeeping, listener, worker};
+use crate::pause::Pause;
+use crate::{housekeeping, listener, platform, worker};
+
+/// The bus listens so far above the clients' port (Redis Cluster specification, "The Cluster bus").
+const BUS_PORT_OFFSET: u16 = 10_000;
+/// Connections of nodes that wait to be accepted.
+const BUS_BACKLOG: i32 = 511;
 
 /// Entry point of `holdfast-server`; `arguments` come after the program's name.
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
@@ -56,11 +67,6 @@ fn run(arguments: Vec<OsString>) -> Result<(), String> {
     start_logging(&snapshot)?;
     for line in config.not_needed() {
         tracing::info!("{line}");
-    }
-    if snapshot.cluster_enabled {
-        return Err("cluster-enabled yes: this build has the cluster's rules but not yet its bus (see docs/status.md); remove \
-                    the option to run a standalone node"
-            .into());
     }
     apply_limits(&snapshot);
     let (store, restart) =
@@ -180,10 +186,17 @@ fn write_pidfile(config: &Config) -> Result<Option<String>, String> {
 fn serve(store: Arc<Store>, config: SharedConfig, snapshot: &Config) -> Result<(), String> {
     let workers = worker_count(snapshot);
     let listeners =
-        listener::bind(&snapshot.bind, snapshot.port, snapshot.tcp_backlog.min(i32::MAX as u64) as i32)?;
-    let cluster = None;
+        listener::bind(&snapshot.bind, snapshot.port, snapshot.tcp_backlog.min(i32::MAX as u64) as i32, "port")?;
+    let pause = Arc::new(Pause::default());
+    let cluster = if snapshot.cluster_enabled {
+        let bus = bus_config(snapshot)?;
+        let handle = holdfast_replication::start(bus, store.clone(), hold_writes(&pause));
+        Some(handle.map_err(|error| error.to_string())?)
+    } else {
+        None
+    };
     let (checkpoint_wanted, checkpoints) = mpsc::unbounded_channel();
-    let node = Node::new(store, config, cluster, workers, checkpoint_wanted);
+    let node = Node::new(store, config, cluster, pause, workers, checkpoint_wanted);
     let mut senders = Vec::new();
     for index in 0..workers {
         let (sender, accepted) = mpsc::unbounded_channel();
@@ -216,8 +229,52 @@ fn serve(store: Arc<Store>, config: SharedConfig, snapshot: &Config) -> Result<(
             () = terminated() => ShutdownRequest { checkpoint: true },
         };
         notify_systemd(&[sd_notify::NotifyState::Stopping]);
-        stop(&node, request).await
+        let stopped = stop(&node, request).await;
+        if let Some(cluster) = &node.cluster {
+            cluster.stop().await;
+        }
+        stopped
     })
+}
+
+/// How this node takes part in its cluster.
+fn bus_config(config: &Config) -> Result<BusConfig, String> {
+    let bus_port = match config.cluster_port {
+        0 => config.port.checked_add(BUS_PORT_OFFSET).ok_or_else(|| {
+            format!(
+                "port {} leaves no room for the cluster bus {BUS_PORT_OFFSET} above it: set cluster-port, or a port up to {}",
+                config.port,
+                u16::MAX - BUS_PORT_OFFSET
+            )
+        })?,
+        port => port,
+    };
+    let or_own = |announced: u16, own: u16| if announced == 0 { own } else { announced };
+    Ok(BusConfig {
+        listeners: listener::bind(&config.bind, bus_port, BUS_BACKLOG, "cluster-port")?,
+        address: NodeAddress {
+            ip: config.cluster_announce_ip.clone(),
+            hostname: config.cluster_announce_hostname.clone(),
+            port: or_own(config.cluster_announce_port, config.port),
+            bus_port: or_own(config.cluster_announce_bus_port, bus_port),
+        },
+        zone: Zone(config.cluster_zone.clone()),
+        secret: config.cluster_secret.clone(),
+        no_failover: config.cluster_replica_no_failover,
+        settings: Settings {
+            node_timeout_ms: config.cluster_node_timeout,
+            require_full_coverage: config.cluster_require_full_coverage,
+            replica_validity_factor: config.cluster_replica_validity_factor,
+            write_ack: WriteAck::Local,
+        },
+    })
+}
+
+/// A handover holds clients' writes; should its end never be told, they go on by themselves and find out where the slots are.
+fn hold_writes(pause: &Arc<Pause>) -> HoldWrites {
+    const HELD_MS_MAX: u64 = 10_000;
+    let pause = pause.clone();
+    Arc::new(move |hold| pause.hold_writes(hold.then(|| platform::wall_clock_ms() + HELD_MS_MAX)))
 }
 
 /// The last things: no write is taken any more, the log is durable, a checkpoint makes the next start quick.

@@ -1,0 +1,482 @@
+//! Feeds the cluster core with what happens and does what it says. Owns the sockets and the clock and decides nothing; see the
+//! duties on [`holdfast_cluster`]'s page.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use holdfast_cluster::change::{Change, NodeAddress, NodeRecord, Outcome};
+use holdfast_cluster::cluster::Cluster;
+use holdfast_cluster::events::Event;
+use holdfast_cluster::interface::{Destination, Failover, Input, Myself, Outputs};
+use holdfast_cluster::join::Target;
+use holdfast_cluster::registry::Registry;
+use holdfast_cluster::view::View;
+use holdfast_storage::store::Store;
+use holdfast_words::{ClusterId, NodeId, ShardId};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{BusConfig, StartError};
+use crate::handle::{Asked, FailoverMode, Handle, Request, Shared};
+use crate::links::book::AddressBook;
+use crate::links::{Links, Me, News};
+use crate::metadata_group::{Decided, GroupError, MetadataGroup};
+use crate::platform;
+use crate::stream::follower::Context;
+use crate::stream::member::Member;
+use crate::stream::replicas::Replicas;
+use crate::stream::role::{Done, HoldWrites, Order, RoleKeeper};
+use crate::stream::sender::Sender;
+use crate::wire::frame::FrameKind;
+use crate::wire::hello::Identity;
+
+/// Between two feeds of time and positions.
+const TICK_MS: u64 = 100;
+/// Between two looks at what changes slowly and only shows.
+const SLOW_TICK_MS: u64 = 1000;
+/// News that wait for the driver at most; who has more waits.
+const NEWS_MAX: usize = 1024;
+/// Bytes of an id.
+const ID_BYTES: usize = 20;
+
+type Answer = oneshot::Sender<Result<Outcome, String>>;
+
+/// What a task that the driver started comes back with.
+enum Back {
+    /// A proposal is decided.
+    Proposed(Answer, Result<Outcome, String>),
+    /// The cluster has let this node go: it begins anew.
+    Released { hard: bool, answer: Answer },
+}
+
+/// The bus of one node.
+pub struct Driver {
+    config: BusConfig,
+    me: Me,
+    store: Arc<Store>,
+    member: Arc<Member>,
+    group: MetadataGroup,
+    decided: watch::Receiver<Decided>,
+    book: AddressBook,
+    links: Links,
+    news: mpsc::Receiver<News>,
+    cluster: Cluster,
+    myself: Myself,
+    shared: Arc<Shared>,
+    requests: mpsc::UnboundedReceiver<Asked>,
+    replicas: Arc<Replicas>,
+    sender: Arc<Sender>,
+    orders: mpsc::UnboundedSender<Order>,
+    done: mpsc::UnboundedReceiver<Done>,
+    back: mpsc::UnboundedReceiver<Back>,
+    to_back: mpsc::UnboundedSender<Back>,
+    holds_keys: Option<bool>,
+    /// CLUSTER RESET is under way: being removed is no news.
+    resetting: bool,
+    ticked_slowly_ms: u64,
+}
+
+impl Driver {
+    /// Opens the metadata group (founding one in a fresh directory) and listens. To be called on the bus's runtime.
+    pub async fn open(
+        mut config: BusConfig,
+        store: Arc<Store>,
+        hold_writes: HoldWrites,
+    ) -> Result<(Self, Handle), StartError> {
+        let node_timeout_ms = config.settings.node_timeout_ms;
+        let directory = store.directory().clone();
+        let identity = Identity { node: store.node_id(), secret: config.secret.clone().into_bytes() };
+        let (me, book) = (Me::new(identity.clone()), AddressBook::default());
+        let boot = directory.identity().boot;
+        let group =
+            MetadataGroup::open(&directory.metadata(), boot, identity, book.clone(), node_timeout_ms).await?;
+        let myself = Myself {
+            address: config.address.clone(),
+            zone: config.zone.clone(),
+            incarnation: directory.identity().incarnation,
+            no_failover: config.no_failover,
+        };
+        if group.cluster().is_none() {
+            found(&group, &me, &store, &myself).await?;
+        }
+        let decided = group.watch();
+        let registry = decided.borrow().registry.clone();
+        let seed = u64::from_le_bytes(random::<8>()?);
+        let cluster = Cluster::new(store.node_id(), myself.clone(), config.settings, registry.clone(), seed);
+        let shared = Shared::new(cluster.view().clone());
+        let member = Member::new(store.clone(), platform::now_ms());
+        let replicas = Replicas::new(store.clone(), shared.clone(), book.clone());
+        let context = Context::new(me.clone(), member.clone(), shared.clone(), book.clone(), node_timeout_ms);
+        let (mastership, mastership_seen) = watch::channel(None);
+        let sender = Sender::new(member.clone(), replicas.clone(), mastership_seen, node_timeout_ms);
+        let (orders, done) = RoleKeeper::start(context, replicas.clone(), mastership, hold_writes);
+        let (to_news, news) = mpsc::channel(NEWS_MAX);
+        let listeners = std::mem::take(&mut config.listeners);
+        let listeners =
+            listeners.into_iter().map(platform::TcpListener::from_std).collect::<Result<Vec<_>, _>>()?;
+        let links = Links::open(me.clone(), listeners, to_news);
+        let (to_back, back) = mpsc::unbounded_channel();
+        let (ask, requests) = mpsc::unbounded_channel();
+        let handle = Handle::new(shared.clone(), ask);
+        let mut driver = Self {
+            config,
+            me,
+            store,
+            member,
+            group,
+            decided,
+            book,
+            links,
+            news,
+            cluster,
+            myself,
+            shared,
+            requests,
+            replicas,
+            sender,
+            orders,
+            done,
+            back,
+            to_back,
+            holds_keys: None,
+            resetting: false,
+            ticked_slowly_ms: 0,
+        };
+        driver.follow_registry(&registry);
+        driver.tick().await;
+        Ok((driver, handle))
+    }
+
+    /// Runs until the node stops.
+    pub async fn run(mut self) {
+        let mut next_tick_ms = platform::now_ms() + TICK_MS;
+        loop {
+            let wait_ms = next_tick_ms.saturating_sub(platform::now_ms());
+            let member = self.member.clone();
+            tokio::select! {
+                () = platform::sleep_ms(wait_ms) => {
+                    self.tick().await;
+                    next_tick_ms = platform::now_ms() + TICK_MS;
+                }
+                Some(news) = self.news.recv() => self.on_news(news).await,
+                Ok(()) = self.decided.changed() => self.on_decided().await,
+                Some(done) = self.done.recv() => self.on_done(done).await,
+                () = member.changed.notified() => self.feed_positions().await,
+                Some(back) = self.back.recv() => self.on_back(back).await,
+                request = self.requests.recv() => {
+                    let Some((request, answer)) = request else { break };
+                    if let Request::Stop = request {
+                        self.stop().await;
+                        answer.send(Ok(Outcome::Done)).ok();
+                        return;
+                    }
+                    self.on_request(request, answer).await;
+                }
+            }
+        }
+        self.stop().await;
+    }
+
+    async fn stop(&mut self) {
+        let (done, is_done) = oneshot::channel();
+        if self.orders.send(Order::Stop { done }).is_ok() {
+            is_done.await.ok();
+        }
+        self.group.stop().await;
+    }
+
+    // ---- what happens ----
+
+    async fn tick(&mut self) {
+        let holds_keys = self.store.slots().key_count() > 0;
+        if self.holds_keys != Some(holds_keys) {
+            self.holds_keys = Some(holds_keys);
+            self.feed(Input::HoldsKeys(holds_keys)).await;
+        }
+        self.feed_positions().await;
+        self.feed(Input::Tick).await;
+        let now_ms = platform::now_ms();
+        if now_ms.saturating_sub(self.ticked_slowly_ms) >= SLOW_TICK_MS {
+            self.ticked_slowly_ms = now_ms;
+            self.shared.set_links(self.links.list());
+            self.replicas.refresh();
+        }
+    }
+
+    async fn feed_positions(&mut self) {
+        let positions = self.member.positions(platform::now_ms());
+        self.feed(Input::Positions(positions)).await;
+    }
+
+    async fn on_news(&mut self, news: News) {
+        match news {
+            News::Received { message, from } => {
+                self.feed(Input::Received { message, from_ip: Some(from.ip().to_string()) }).await;
+            }
+            News::Link { node, connected, local } => {
+                self.learn_own_address(local).await;
+                self.feed(Input::Link { node, connected }).await;
+            }
+            News::Connected { kind: FrameKind::Metadata, connection, .. } => {
+                let group = self.group.clone();
+                tokio::spawn(async move { group.serve(*connection).await });
+            }
+            News::Connected { kind: FrameKind::LogStream, connection, .. } => {
+                tokio::spawn(self.sender.clone().serve(*connection));
+            }
+            News::Connected { kind, connection, from } => {
+                tracing::warn!(peer = %connection.peer, %from, ?kind, "this build takes no such connection");
+            }
+        }
+    }
+
+    /// Without `cluster-announce-ip`, a node is where the others' connections find it.
+    async fn learn_own_address(&mut self, local: Option<SocketAddr>) {
+        let Some(local) = local else { return };
+        let ip = local.ip().to_canonical().to_string();
+        if self.config.address.ip.is_empty() && self.myself.address.ip != ip {
+            self.myself.address.ip = ip;
+            self.feed(Input::Myself(self.myself.clone())).await;
+        }
+    }
+
+    async fn on_decided(&mut self) {
+        let Decided { registry, leader } = self.decided.borrow_and_update().clone();
+        // A node that joins knows nothing until its new cluster tells it.
+        if registry.is_founded() {
+            self.follow_registry(&registry);
+            self.feed(Input::Registry(registry)).await;
+            self.feed(Input::Leader(leader)).await;
+        }
+    }
+
+    fn follow_registry(&mut self, registry: &Registry) {
+        if !registry.is_founded() {
+            return;
+        }
+        self.book.follow(registry.nodes.values());
+        self.links.keep_only(|node| registry.nodes.contains_key(&node));
+        let me = self.me.identity().node;
+        if let Some((_, register)) = registry.shard_of(me) {
+            self.replicas.expect(register.members().filter(|member| *member != me).collect());
+        }
+    }
+
+    async fn on_done(&mut self, done: Done) {
+        match done {
+            Done::Settled => self.feed_positions().await,
+            Done::Paused { epoch, end } => self.feed(Input::WritesPaused { epoch, end }).await,
+        }
+    }
+
+    async fn on_back(&mut self, back: Back) {
+        match back {
+            Back::Proposed(answer, result) => {
+                // Whoever asked finds what it asked for.
+                self.on_decided().await;
+                answer.send(result).ok();
+            }
+            Back::Released { hard, answer } => {
+                let result = self.begin_anew(hard).await.map_err(|error| format!("ERR {error}"));
+                self.resetting = false;
+                answer.send(result.map(|()| Outcome::Done)).ok();
+            }
+        }
+    }
+
+    async fn on_request(&mut self, request: Request, answer: Answer) {
+        let out = match request {
+            Request::Propose(change) => return self.propose(change, move |result| Back::Proposed(answer, result)),
+            Request::Reset { hard } => return self.reset(hard, answer),
+            Request::Meet { bus } => {
+                let target = Target { ip: bus.ip().to_string(), bus_port: bus.port() };
+                self.step(Input::Meet(target)).await
+            }
+            Request::Failover(mode) => {
+                let kind = match mode {
+                    FailoverMode::Handover => Failover::Graceful,
+                    FailoverMode::Force => Failover::Force,
+                    FailoverMode::Takeover => Failover::Takeover,
+                };
+                self.step(Input::Failover(kind)).await
+            }
+            // Taken care of by whoever runs the driver.
+            Request::Stop => None,
+        };
+        let result = match out {
+            Some(Err(refusal)) => Err(refusal.to_string()),
+            Some(Ok(())) | None => Ok(Outcome::Done),
+        };
+        answer.send(result).ok();
+    }
+
+    fn propose(&self, change: Change, back: impl FnOnce(Result<Outcome, String>) -> Back + Send + 'static) {
+        let (group, to_back) = (self.group.clone(), self.to_back.clone());
+        tokio::spawn(async move {
+            let result = group.propose(change).await;
+            to_back.send(back(result)).ok();
+        });
+    }
+
+    // ---- what is to be done ----
+
+    async fn feed(&mut self, input: Input) {
+        self.step(input).await;
+    }
+
+    /// One step of the core, and everything it says; its answer, where there is one.
+    async fn step(&mut self, input: Input) -> Option<Result<(), holdfast_cluster::Refusal>> {
+        let out = self.cluster.step(platform::now_ms(), input);
+        let Outputs { view, events, propose, reconnect, send, answer, .. } = out;
+        if let Some(view) = view {
+            self.publish(view);
+        }
+        for event in events {
+            self.on_event(event).await;
+        }
+        for change in propose {
+            self.propose_for_the_core(change);
+        }
+        for node in reconnect {
+            self.links.drop_link(node);
+        }
+        for holdfast_cluster::Send { to, message } in send {
+            match to {
+                Destination::Node(node) => {
+                    if let Some(address) = self.book.bus_of(node) {
+                        self.links.send_to_node(node, address, message);
+                    }
+                }
+                Destination::Address(Target { ip, bus_port }) => match ip.parse() {
+                    Ok(ip) => self.links.send_to_address(SocketAddr::new(ip, bus_port), message),
+                    Err(_) => tracing::debug!(ip, "no address"),
+                },
+            }
+        }
+        answer
+    }
+
+    fn publish(&self, view: Arc<View>) {
+        let reports = view.nodes.iter().map(|node| (node.record.id, node.liveness.failure_reports));
+        self.shared.set_failure_reports(reports.collect());
+        self.shared.publish(view);
+    }
+
+    /// A refusal means that somebody was faster; what is still needed is proposed again.
+    fn propose_for_the_core(&self, change: Change) {
+        let group = self.group.clone();
+        tokio::spawn(async move {
+            if let Err(refusal) = group.propose(change.clone()).await {
+                tracing::debug!(?change, refusal, "a change that this node proposed was not made");
+            }
+        });
+    }
+
+    async fn on_event(&mut self, event: Event) {
+        match &event {
+            Event::Failed { .. } | Event::MeetFailed { .. } | Event::HandoverFailed { .. } | Event::Serving(Some(_)) => {
+                tracing::warn!("{event}");
+            }
+            _ => tracing::info!("{event}"),
+        }
+        let order = match event {
+            Event::Role { shard, epoch, role } => Order::Role { shard, epoch, role },
+            Event::Fence { shard, epoch } => Order::Fence { shard, epoch },
+            Event::PauseWrites { epoch, .. } => Order::Pause { epoch },
+            Event::ResumeWrites { .. } => Order::Resume,
+            Event::Join { cluster, seeds } => return self.join(cluster, &seeds).await,
+            Event::Removed if !self.resetting => return self.refound_after_removal().await,
+            _ => return,
+        };
+        if self.orders.send(order).is_err() {
+            tracing::error!("nobody carries out what the cluster decides any more");
+        }
+    }
+
+    async fn join(&mut self, cluster: ClusterId, seeds: &[NodeRecord]) {
+        self.book.learn(seeds);
+        if let Err(error) = self.group.join(self.me.identity(), cluster).await {
+            tracing::error!(%error, %cluster, "this node could not join the cluster");
+        }
+    }
+
+    // ---- beginning anew ----
+
+    fn reset(&mut self, hard: bool, answer: Answer) {
+        self.resetting = true;
+        let registry = self.decided.borrow().registry.clone();
+        let me = self.me.identity().node;
+        let is_alone = registry.nodes.keys().all(|node| *node == me);
+        if is_alone {
+            self.to_back.send(Back::Released { hard, answer }).ok();
+            return;
+        }
+        let (group, to_back) = (self.group.clone(), self.to_back.clone());
+        tokio::spawn(async move {
+            let back = match group.propose(Change::ResetNode { node: me }).await {
+                Ok(_) => Back::Released { hard, answer },
+                Err(refusal) => Back::Proposed(answer, Err(refusal)),
+            };
+            to_back.send(back).ok();
+        });
+    }
+
+    async fn refound_after_removal(&mut self) {
+        if let Err(error) = self.begin_anew(false).await {
+            tracing::error!(%error, "this node was forgotten by its cluster and could not found one of its own");
+        }
+    }
+
+    /// Empty, alone, with a shard of its own; under a new id when `hard`.
+    async fn begin_anew(&mut self, hard: bool) -> Result<(), StartError> {
+        let node = if hard { NodeId(random()?) } else { self.me.identity().node };
+        let shard = ShardId(random()?);
+        let (done, is_done) = oneshot::channel();
+        let gone = || std::io::Error::other("nobody carries out what the cluster decides any more");
+        self.orders.send(Order::Reset { node, shard, done }).map_err(|_| gone())?;
+        is_done.await.map_err(|_| gone())?.map_err(std::io::Error::other)?;
+        self.me.rename(node);
+        self.links.keep_only(|_| false);
+        found(&self.group, &self.me, &self.store, &self.myself).await?;
+        let registry = self.decided.borrow_and_update().registry.clone();
+        if hard {
+            let seed = u64::from_le_bytes(random()?);
+            let (myself, settings) = (self.myself.clone(), self.config.settings);
+            self.cluster = Cluster::new(node, myself, settings, registry.clone(), seed);
+            self.publish(self.cluster.view().clone());
+        }
+        self.follow_registry(&registry);
+        // Not `feed`: this is reached from within it.
+        let out = self.cluster.step(platform::now_ms(), Input::Registry(registry));
+        if let Some(view) = out.view {
+            self.publish(view);
+        }
+        for event in out.events {
+            if let Event::Role { shard, epoch, role } = event {
+                self.orders.send(Order::Role { shard, epoch, role }).map_err(|_| gone())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A cluster of this node alone.
+async fn found(group: &MetadataGroup, me: &Me, store: &Store, myself: &Myself) -> Result<(), StartError> {
+    let cluster = ClusterId(random()?);
+    let identity = me.identity();
+    let record = NodeRecord {
+        id: identity.node,
+        address: NodeAddress { ..myself.address.clone() },
+        zone: myself.zone.clone(),
+        shard: store.shard_id(),
+        incarnation: myself.incarnation,
+        no_failover: myself.no_failover,
+    };
+    group.found(identity, cluster, record).await.map_err(GroupError::into)
+}
+
+fn random<const N: usize>() -> Result<[u8; N], StartError> {
+    const { assert!(N <= ID_BYTES) };
+    let mut bytes = [0; N];
+    platform::random::fill(&mut bytes)?;
+    Ok(bytes)
+}
