@@ -139,12 +139,12 @@ fn apply_limits(config: &Config) {
 }
 
 fn start_logging(config: &Config) -> Result<(), String> {
-    use tracing_subscriber::filter::LevelFilter;
-    let level = match config.loglevel {
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Verbose | LogLevel::Notice => LevelFilter::INFO,
-        LogLevel::Warning => LevelFilter::WARN,
-    };
+    // Raft tells each message it sends; what comes of them is told by us.
+    let filter = tracing_subscriber::EnvFilter::new(match config.loglevel {
+        LogLevel::Debug => "debug,openraft=info",
+        LogLevel::Verbose | LogLevel::Notice => "info,openraft=off",
+        LogLevel::Warning => "warn,openraft=off",
+    });
     let to_file = !config.logfile.is_empty();
     let writer: Box<dyn Fn() -> Box<dyn std::io::Write> + Send + Sync> = if to_file {
         let path = Path::new(&config.dir).join(&config.logfile);
@@ -156,7 +156,7 @@ fn start_logging(config: &Config) -> Result<(), String> {
         Box::new(|| Box::new(std::io::stdout()))
     };
     let builder = tracing_subscriber::fmt()
-        .with_max_level(level)
+        .with_env_filter(filter)
         .with_target(false)
         .with_ansi(false)
         .with_writer(writer);
