@@ -15,12 +15,7 @@ use crate::node::{Accepted, Node};
 /// # Errors
 /// When an address cannot be bound; one that begins with `-` (Redis: optional) is skipped with a log line when the machine
 /// does not have it.
-pub fn bind(
-    addresses: &[String],
-    port: u16,
-    backlog: i32,
-    option: &str,
-) -> Result<Vec<TcpListener>, String> {
+pub fn bind(addresses: &[String], port: u16, backlog: i32, option: &str) -> Result<Vec<TcpListener>, String> {
     let mut listeners = Vec::new();
     for address in addresses {
         let (optional, host) = match address.strip_prefix('-') {
@@ -37,7 +32,9 @@ pub fn bind(
             Err(error) if optional => {
                 tracing::info!(host, port, %error, "an optional bind address is not available")
             }
-            Err(error) => return Err(format!("cannot listen on {host}:{port} (options bind, {option}): {error}")),
+            Err(error) => {
+                return Err(format!("cannot listen on {host}:{port} (options bind, {option}): {error}"));
+            }
         }
     }
     if listeners.is_empty() {

@@ -185,8 +185,12 @@ fn write_pidfile(config: &Config) -> Result<Option<String>, String> {
 /// Serves until somebody asks the node to stop.
 fn serve(store: Arc<Store>, config: SharedConfig, snapshot: &Config) -> Result<(), String> {
     let workers = worker_count(snapshot);
-    let listeners =
-        listener::bind(&snapshot.bind, snapshot.port, snapshot.tcp_backlog.min(i32::MAX as u64) as i32, "port")?;
+    let listeners = listener::bind(
+        &snapshot.bind,
+        snapshot.port,
+        snapshot.tcp_backlog.min(i32::MAX as u64) as i32,
+        "port",
+    )?;
     let pause = Arc::new(Pause::default());
     let cluster = if snapshot.cluster_enabled {
         let bus = bus_config(snapshot)?;

@@ -285,7 +285,9 @@ impl Driver {
 
     async fn on_request(&mut self, request: Request, answer: Answer) {
         let out = match request {
-            Request::Propose(change) => return self.propose(change, move |result| Back::Proposed(answer, result)),
+            Request::Propose(change) => {
+                return self.propose(change, move |result| Back::Proposed(answer, result));
+            }
             Request::Reset { hard } => return self.reset(hard, answer),
             Request::Meet { bus } => {
                 let target = Target { ip: bus.ip().to_string(), bus_port: bus.port() };
@@ -373,7 +375,10 @@ impl Driver {
 
     async fn on_event(&mut self, event: Event) {
         match &event {
-            Event::Failed { .. } | Event::MeetFailed { .. } | Event::HandoverFailed { .. } | Event::Serving(Some(_)) => {
+            Event::Failed { .. }
+            | Event::MeetFailed { .. }
+            | Event::HandoverFailed { .. }
+            | Event::Serving(Some(_)) => {
                 tracing::warn!("{event}");
             }
             _ => tracing::info!("{event}"),
