@@ -75,7 +75,7 @@ impl Home {
     async fn open_on(mut self, listener: TcpListener) -> Node {
         self.address = listener.local_addr().unwrap();
         let (sender, mut news) = mpsc::channel(100);
-        let links = Links::open(identity(self.number), vec![listener], sender);
+        let links = Links::open(crate::links::Me::new(identity(self.number)), vec![listener], sender);
         let book = AddressBook::default();
         let boot = BootId::default();
         let group =

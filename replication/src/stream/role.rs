@@ -145,9 +145,9 @@ impl RoleKeeper {
             }
             Order::Reset { node, shard, done } => {
                 self.leave_role().await;
-                let result = self.begin_anew(node, shard).await;
-                done.send(result.as_ref().map(|()| ()).map_err(|error| format!("ERR {error}"))).ok();
-                result
+                let result = self.begin_anew(node, shard).await.map_err(|error| format!("ERR {error}"));
+                done.send(result).ok();
+                Ok(())
             }
             Order::Stop { .. } => Ok(()),
         }
