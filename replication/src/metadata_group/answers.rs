@@ -1,5 +1,7 @@
 //! Answers to other members' questions.
 
+use openraft::raft::AppendEntriesResponse;
+
 use crate::links::connect::BusConnection;
 use crate::wire::body;
 use crate::wire::frame::FrameError;
@@ -43,13 +45,21 @@ async fn answer_in(run: &Run, question: Question) -> Answer {
     let failed = |error: String| Answer::Failed(error);
     match question {
         Question::Append(request) => {
-            run.raft.append_entries(request).await.map_or_else(|e| failed(e.to_string()), Answer::Append)
+            let answer = run.raft.append_entries(request).await;
+            if answer.as_ref().is_ok_and(|answer| !matches!(answer, AppendEntriesResponse::HigherVote(_))) {
+                run.heard.hear();
+            }
+            answer.map_or_else(|e| failed(e.to_string()), Answer::Append)
         }
         Question::Vote(request) => {
             run.raft.vote(request).await.map_or_else(|e| failed(e.to_string()), Answer::Vote)
         }
         Question::Snapshot(request) => {
+            run.heard.hear();
             run.raft.install_snapshot(request).await.map_or_else(|e| failed(e.to_string()), Answer::Snapshot)
+        }
+        Question::MayStand => {
+            Answer::MayStand(!run.heard.leader_lives(&run.raft.metrics().borrow(), run.settings))
         }
         Question::Propose(change) => match run.write(change).await {
             Written::Done(outcome, index) => Answer::Proposed { outcome, index },

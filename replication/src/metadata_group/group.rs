@@ -9,7 +9,8 @@ use holdfast_words::{BootId, ClusterId};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::log_store::{Group, LogStore, LogStoreError};
+use super::error::GroupError;
+use super::log_store::{Group, LogStore};
 use super::proposals::NO_LEADER;
 use super::published::Decided;
 use super::run::{Run, Written, leader_of};
@@ -22,27 +23,6 @@ use crate::wire::metadata::{LoggedChange, Member, raft_id};
 
 /// A group of one has its leader at once; only a disk that hangs takes longer.
 const ALONE_TIME: Duration = Duration::from_secs(10);
-
-/// Why this node has no part in the group.
-#[derive(Debug, thiserror::Error)]
-pub enum GroupError {
-    /// Its log could not be opened.
-    #[error(transparent)]
-    Log(#[from] LogStoreError),
-    /// Its log could not be written.
-    #[error("the metadata group's log: {0}")]
-    Write(#[from] std::io::Error),
-    /// Raft did not start, or did not do what it was to do.
-    #[error("the metadata group: {0}")]
-    Raft(String),
-}
-
-impl GroupError {
-    /// What Raft says.
-    pub(super) fn raft(error: impl std::fmt::Display) -> Self {
-        Self::Raft(error.to_string())
-    }
-}
 
 struct Shared {
     book: AddressBook,

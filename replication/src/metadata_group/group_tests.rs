@@ -18,6 +18,9 @@ use crate::platform::{self, TcpListener};
 use crate::wire::frame::FrameKind;
 use crate::wire::hello::Identity;
 
+#[path = "failure_tests.rs"]
+mod failures;
+
 const CLUSTER: ClusterId = ClusterId([7; 20]);
 const NODE_TIMEOUT_MS: u64 = 1500;
 /// Longer than anything here may take, also on a busy machine.
@@ -55,7 +58,7 @@ struct Node {
     home: Home,
     group: MetadataGroup,
     _links: Links,
-    _serving: JoinSet<()>,
+    serving: JoinSet<()>,
 }
 
 impl Home {
@@ -93,7 +96,7 @@ impl Home {
                 }
             }
         });
-        Node { home: self, group, _links: links, _serving: serving }
+        Node { home: self, group, _links: links, serving }
     }
 }
 
@@ -161,8 +164,8 @@ impl Node {
     /// Stops answering and asking at once; nobody is told.
     async fn die(self) -> Home {
         self.group.stop().await;
-        let Node { home, group, _links, mut _serving } = self;
-        _serving.shutdown().await;
+        let Node { home, group, _links, mut serving } = self;
+        serving.shutdown().await;
         drop((_links, group));
         home
     }

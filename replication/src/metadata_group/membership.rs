@@ -7,6 +7,7 @@ use holdfast_cluster::Registry;
 use openraft::{ChangeMembers, Raft};
 use tokio::sync::watch;
 
+use super::progress::Progress;
 use super::published::Decided;
 use super::run::Metrics;
 use super::settings::Settings;
@@ -32,6 +33,7 @@ type Leaving = BTreeMap<u64, (u64, u64)>;
 fn next_step(
     metrics: &Metrics,
     registry: &Registry,
+    lost: &BTreeSet<u64>,
     leaving: &mut Leaving,
     now_ms: u64,
     settings: Settings,
@@ -47,6 +49,17 @@ fn next_step(
         return Some(Step::Add(id, member.clone()));
     }
     let voters: BTreeSet<u64> = registry.voters.iter().map(|&node| raft_id(node)).collect();
+    let lost: BTreeSet<u64> = membership.nodes().map(|(&id, _)| id).filter(|id| lost.contains(id)).collect();
+    if !lost.is_empty() {
+        // They leave, and are let in anew with nothing. As voters they might elect somebody who has no more than they have.
+        let others: BTreeSet<u64> = voters.difference(&lost).copied().collect();
+        let vote = membership.get_joint_config()[..] != [others.clone()];
+        return if vote {
+            (!others.is_empty()).then_some(Step::Voters(others))
+        } else {
+            Some(Step::Remove(lost))
+        };
+    }
     let newest = metrics.last_log_index.unwrap_or(0);
     let has = |id: u64| {
         let matched = metrics.replication.as_ref()?.get(&id)?.as_ref()?;
@@ -75,19 +88,27 @@ fn next_step(
 }
 
 /// Keeps Raft's membership as the registry says, while this node leads.
-pub async fn follow(raft: Raft<TypeConfig>, mut decided: watch::Receiver<Decided>, settings: Settings) {
+pub async fn follow(
+    raft: Raft<TypeConfig>,
+    mut decided: watch::Receiver<Decided>,
+    progress: Progress,
+    settings: Settings,
+) {
     let metrics = raft.metrics();
     let mut leaving = Leaving::new();
     loop {
         let registry = decided.borrow_and_update().registry.clone();
         let now = metrics.borrow().clone();
-        let step = next_step(&now, &registry, &mut leaving, platform::now_ms(), settings);
+        let step = next_step(&now, &registry, &progress.lost(), &mut leaving, platform::now_ms(), settings);
         if let Some(step) = step {
             tracing::info!(?step, "Raft's membership follows the registry");
             let done = match step {
                 Step::Add(id, member) => raft.add_learner(id, member, false).await,
                 Step::Voters(voters) => raft.change_membership(voters, true).await,
-                Step::Remove(gone) => raft.change_membership(ChangeMembers::RemoveNodes(gone), false).await,
+                Step::Remove(gone) => {
+                    let remove = ChangeMembers::RemoveNodes(gone.clone());
+                    raft.change_membership(remove, false).await.inspect(|_| progress.forget(&gone))
+                }
             };
             match done {
                 Ok(_) => continue,

@@ -3,8 +3,12 @@
 
 /// FORMAT: the group's log and vote, on a log of their own.
 pub mod log_store;
+/// Which members have which entries.
+pub mod progress;
 /// Questions to other members.
 pub mod network;
+/// What keeps a node from its part in the group.
+pub mod error;
 /// Raft's times and sizes.
 pub mod settings;
 /// What the group says, to everybody on this node.
@@ -13,6 +17,8 @@ pub mod published;
 pub mod state_machine;
 /// Raft's membership follows the registry.
 pub mod membership;
+/// Who may stand for election.
+pub mod standing;
 /// Raft from its start to its stop.
 pub mod run;
 /// Changes on their way to the leader.
@@ -22,7 +28,8 @@ pub mod group;
 /// Answers to other members.
 pub mod answers;
 
-pub use group::{GroupError, MetadataGroup};
+pub use error::GroupError;
+pub use group::MetadataGroup;
 pub use published::Decided;
 
 #[cfg(test)]

@@ -11,13 +11,14 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 
+use super::progress::Progress;
 use crate::links::book::AddressBook;
 use crate::links::connect::{BusConnection, ConnectError, connect};
 use crate::platform;
 use crate::wire::body::{self, BodyError};
 use crate::wire::frame::{FrameError, FrameKind};
 use crate::wire::hello::Identity;
-use crate::wire::metadata::{Answer, Member, Question, Request, TypeConfig};
+use crate::wire::metadata::{Answer, Member, Question, Request, TypeConfig, raft_id};
 
 /// Why a question got no answer.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +54,7 @@ pub struct Asker {
     target: NodeId,
     connection: Option<BusConnection>,
     pause: Duration,
+    progress: Progress,
 }
 
 impl Asker {
@@ -63,8 +65,9 @@ impl Asker {
         cluster: ClusterId,
         target: NodeId,
         pause: Duration,
+        progress: Progress,
     ) -> Self {
-        Self { identity, book, cluster, target, connection: None, pause }
+        Self { identity, book, cluster, target, connection: None, pause, progress }
     }
 
     /// Puts one question.
@@ -113,8 +116,16 @@ impl RaftNetwork<TypeConfig> for Asker {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, Member, RaftError<u64>>> {
+        let (leader, before) = (request.vote, request.prev_log_id);
+        let last = request.entries.last().map(|entry| entry.log_id);
         match self.ask(Question::Append(request), option.hard_ttl()).await {
-            Ok(Answer::Append(response)) => Ok(response),
+            Ok(Answer::Append(response)) => {
+                let member = raft_id(self.target);
+                if self.progress.answered(member, leader, before, last, &response) {
+                    return Err(unreachable(&AskError::Refused("it has lost its log".into())).into());
+                }
+                Ok(response)
+            }
             Ok(other) => Err(unreachable(&wrong(&other)).into()),
             Err(error) => Err(unreachable(&error).into()),
         }
@@ -126,8 +137,14 @@ impl RaftNetwork<TypeConfig> for Asker {
         option: RPCOption,
     ) -> Result<InstallSnapshotResponse<u64>, RPCError<u64, Member, RaftError<u64, InstallSnapshotError>>>
     {
+        let (leader, upto) = (request.vote, request.meta.last_log_id.filter(|_| request.done));
         match self.ask(Question::Snapshot(request), option.hard_ttl()).await {
-            Ok(Answer::Snapshot(response)) => Ok(response),
+            Ok(Answer::Snapshot(response)) => {
+                if response.vote <= leader {
+                    self.progress.has(raft_id(self.target), leader, upto);
+                }
+                Ok(response)
+            }
             Ok(other) => Err(unreachable(&wrong(&other)).into()),
             Err(error) => Err(unreachable(&error).into()),
         }
@@ -151,7 +168,8 @@ impl RaftNetwork<TypeConfig> for Asker {
     }
 }
 
-/// Makes [`Asker`]s for Raft.
+/// Makes [`Asker`]s.
+#[derive(Clone)]
 pub struct Askers {
     /// This node.
     pub identity: Identity,
@@ -161,12 +179,22 @@ pub struct Askers {
     pub cluster: ClusterId,
     /// Between two tries to reach a member that is away.
     pub pause: Duration,
+    /// What members have.
+    pub progress: Progress,
+}
+
+impl Askers {
+    /// Asks this member.
+    pub fn asker(&self, member: &Member) -> Asker {
+        let Self { identity, book, cluster, pause, progress } = self.clone();
+        Asker::new(identity, book, cluster, member.node(), pause, progress)
+    }
 }
 
 impl RaftNetworkFactory<TypeConfig> for Askers {
     type Network = Asker;
 
     async fn new_client(&mut self, _: u64, member: &Member) -> Asker {
-        Asker::new(self.identity.clone(), self.book.clone(), self.cluster, member.node(), self.pause)
+        self.asker(member)
     }
 }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use holdfast_cluster::{Change, Outcome};
 
-use super::network::{AskError, Asker};
+use super::network::AskError;
 use super::run::{Run, Written, leader_of};
 use crate::platform;
-use crate::wire::metadata::{Answer, LoggedChange, LoggedOutcome, Question};
+use crate::wire::metadata::{Answer, LoggedChange, LoggedOutcome, Member, Question};
 
 /// What a change gets where there is no leader in time.
 pub const NO_LEADER: &str = "CLUSTERDOWN The metadata group has no leader";
@@ -20,6 +20,8 @@ enum Tried {
     Done(LoggedOutcome, u64),
     /// Nothing was proposed: to be tried again.
     Again,
+    /// Raft has stopped on this node.
+    Stopped(String),
     /// There is no telling.
     Unknown(String),
 }
@@ -43,6 +45,9 @@ pub async fn propose(run: &Run, change: Change) -> Result<Outcome, String> {
                 run.wait(soon, |metrics| metrics.last_applied.is_some_and(|last| last.index >= index)).await;
                 return outcome.into_result();
             }
+            Tried::Stopped(why) => {
+                return Err(format!("CLUSTERDOWN The metadata group has stopped on this node: {why}"));
+            }
             Tried::Unknown(why) => return Err(unknown(&why)),
             Tried::Again if platform::now_ms() >= give_up_ms => return Err(NO_LEADER.into()),
             Tried::Again => platform::sleep_ms(PAUSE_MS).await,
@@ -57,7 +62,7 @@ async fn attempt(run: &Run, change: &LoggedChange) -> Tried {
         (leader_of(&now), now.running_state.clone())
     };
     if let Err(error) = state {
-        return Tried::Unknown(error.to_string());
+        return Tried::Stopped(error.to_string());
     }
     let Some(leader) = leader else { return Tried::Again };
     if leader == run.identity.node {
@@ -68,8 +73,7 @@ async fn attempt(run: &Run, change: &LoggedChange) -> Tried {
         };
     }
     // A new connection each time: on one that had been lying around it would not be known whether the leader still reads it.
-    let (identity, book) = (run.identity.clone(), run.book.clone());
-    let mut asker = Asker::new(identity, book, run.cluster, leader, Duration::ZERO);
+    let mut asker = run.askers.asker(&Member::new(leader));
     let within = run.settings.commit_time() * 2;
     match asker.ask(Question::Propose(change.clone()), within).await {
         Ok(Answer::Proposed { outcome, index }) => Tried::Done(outcome, index),

@@ -9,13 +9,15 @@ use openraft::{Raft, RaftMetrics};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::GroupError;
+use super::error::GroupError;
 use super::log_store::LogStore;
-use super::membership;
 use super::network::Askers;
+use super::progress::Progress;
 use super::published::{Decided, Publisher};
 use super::settings::Settings;
+use super::standing::Heard;
 use super::state_machine::StateMachine;
+use super::{membership, standing};
 use crate::links::book::AddressBook;
 use crate::platform;
 use crate::wire::hello::Identity;
@@ -43,8 +45,10 @@ pub struct Run {
     pub identity: Identity,
     /// Raft.
     pub raft: Raft<TypeConfig>,
-    /// Where the members are.
-    pub book: AddressBook,
+    /// Ask the other members.
+    pub askers: Askers,
+    /// When a leader was heard last.
+    pub heard: Heard,
     /// Times.
     pub settings: Settings,
     /// Its log.
@@ -71,15 +75,18 @@ impl Run {
         let state_machine = StateMachine::new(store.clone(), publisher.clone()).map_err(GroupError::raft)?;
         let config = settings.raft_config(cluster)?;
         let pause = Duration::from_millis(settings.heartbeat_ms());
-        let askers = Askers { identity: identity.clone(), book: book.clone(), cluster, pause };
+        let progress = Progress::default();
+        let askers = Askers { identity: identity.clone(), book, cluster, pause, progress: progress.clone() };
         let me = raft_id(identity.node);
-        let raft = Raft::new(me, Arc::new(config), askers, store.clone(), state_machine)
+        let raft = Raft::new(me, Arc::new(config), askers.clone(), store.clone(), state_machine)
             .await
             .map_err(GroupError::raft)?;
         let mut tasks = JoinSet::new();
         tasks.spawn(follow(raft.metrics(), publisher.clone()));
-        tasks.spawn(membership::follow(raft.clone(), publisher.watch(), settings));
-        Ok(Self { cluster, identity, raft, book, settings, store, publisher, _tasks: tasks })
+        tasks.spawn(membership::follow(raft.clone(), publisher.watch(), progress, settings));
+        let heard = Heard::now();
+        tasks.spawn(standing::follow(raft.clone(), heard.clone(), askers.clone(), settings));
+        Ok(Self { cluster, identity, raft, askers, heard, settings, store, publisher, _tasks: tasks })
     }
 
     /// Puts a change in the log if this node leads, and waits until it is committed and applied.

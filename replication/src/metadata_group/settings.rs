@@ -5,7 +5,7 @@ use std::time::Duration;
 use holdfast_words::ClusterId;
 use openraft::{Config, SnapshotPolicy};
 
-use super::GroupError;
+use super::error::GroupError;
 use crate::wire::metadata::SNAPSHOT_CHUNK_BYTES;
 
 /// For sending and installing the last piece of a snapshot, ms.
@@ -62,6 +62,8 @@ impl Settings {
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_after),
             snapshot_max_chunk_size: SNAPSHOT_CHUNK_BYTES,
             max_in_snapshot_log_to_keep: self.keep,
+            // Switched on when a majority wants one.
+            enable_elect: false,
             ..Config::default()
         }
         .validate()

@@ -326,6 +326,8 @@ pub enum Question {
     Snapshot(InstallSnapshotRequest<TypeConfig>),
     /// A change to propose, at the leader.
     Propose(LoggedChange),
+    /// Whether the asker may stand for election: whether the asked knows of no leader, either.
+    MayStand,
 }
 
 /// A question, and to which group.
@@ -354,6 +356,8 @@ pub enum Answer {
         /// Its entry.
         index: u64,
     },
+    /// To [`Question::MayStand`].
+    MayStand(bool),
     /// To [`Question::Propose`]: somebody else leads, or nobody; nothing was proposed.
     NotLeader,
     /// The asked node belongs to another group.
