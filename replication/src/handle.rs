@@ -124,12 +124,24 @@ pub struct Link {
     pub send_buffer_bytes: usize,
 }
 
+/// How this master's replicas came to follow it, since the start (INFO's `sync_full` and so on).
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct CatchUps {
+    /// By a full copy; one that goes on where it broke off counts once.
+    pub full: u64,
+    /// From where their own log ends.
+    pub partial: u64,
+    /// Full copies of replicas that had a log, but none that could go on.
+    pub partial_refused: u64,
+}
+
 /// What driver and server share.
 pub struct Shared {
     view: ArcSwap<View>,
     routes: ArcSwap<Routes>,
     is_replica: AtomicBool,
     replicas: Mutex<Vec<ReplicaInfo>>,
+    catch_ups: Mutex<CatchUps>,
     master_link: Mutex<Option<MasterLink>>,
     links: Mutex<Vec<Link>>,
     failure_reports: Mutex<std::collections::BTreeMap<NodeId, usize>>,
@@ -144,6 +156,7 @@ impl Shared {
             view: ArcSwap::new(view),
             is_replica: AtomicBool::new(is_replica),
             replicas: Mutex::default(),
+            catch_ups: Mutex::default(),
             master_link: Mutex::default(),
             links: Mutex::default(),
             failure_reports: Mutex::default(),
@@ -161,6 +174,11 @@ impl Shared {
     /// Newer positions of this master's replicas.
     pub fn set_replicas(&self, replicas: Vec<ReplicaInfo>) {
         *self.replicas.lock() = replicas;
+    }
+
+    /// A replica begins to follow.
+    pub fn count_catch_up(&self, count: impl FnOnce(&mut CatchUps)) {
+        count(&mut self.catch_ups.lock());
     }
 
     /// News of the connection to the master; `None` on a master.
@@ -210,6 +228,11 @@ impl Handle {
     /// This master's replicas.
     pub fn replicas(&self) -> Vec<ReplicaInfo> {
         self.shared.replicas.lock().clone()
+    }
+
+    /// How this master's replicas came to follow it.
+    pub fn catch_ups(&self) -> CatchUps {
+        *self.shared.catch_ups.lock()
     }
 
     /// This replica's connection to its master.

@@ -39,6 +39,21 @@ fn write_mib(cluster: &ClusterUnderTest, master: usize, prefix: &str, mib: usize
     }
 }
 
+/// How far a master's log goes.
+fn log_end(cluster: &ClusterUnderTest, master: usize) -> u64 {
+    info_number(cluster.nodes[master].port, "master_repl_offset").expect("the master answers")
+}
+
+/// Writes until the master's log no longer reaches back to `end`.
+fn write_past(cluster: &ClusterUnderTest, master: usize, prefix: &str, end: u64) {
+    write_mib(cluster, master, prefix, 16);
+    cluster.wait_until("the log to be cut off below", Duration::from_secs(30), || {
+        let first = info_number(cluster.nodes[master].port, "repl_backlog_first_byte_offset");
+        (!first.as_ref().is_ok_and(|&first| first > end))
+            .then(|| format!("it begins at {first:?}, not past {end}"))
+    });
+}
+
 fn assert_equal_digests(cluster: &ClusterUnderTest) {
     cluster.wait_until_whole();
     cluster.assert_equal_digests();
@@ -113,8 +128,9 @@ fn a_replica_away_past_retention_takes_a_full_copy() {
     assert!(cluster.ask(master, &["SET", &doomed, "v"]).is_ok());
     cluster.wait_caught_up(master, replica);
     cluster.stop(replica);
+    let end = log_end(&cluster, master);
     assert_eq!(cluster.ask(master, &["DEL", &doomed]).integer(), 1);
-    write_mib(&cluster, master, "past", 16);
+    write_past(&cluster, master, "past", end);
     cluster.restart(replica);
     assert_equal_digests(&cluster);
     assert!(served(&cluster, master).0 > full, "no full copy is counted\n{}", cluster.logs());
@@ -127,7 +143,8 @@ fn a_full_copy_under_concurrent_writes_ends_with_equal_digests() {
     let (full, _) = served(&cluster, master);
     write(&mut connect(&cluster.addresses()), "copied", 0..5000);
     cluster.kill9(replica);
-    write_mib(&cluster, master, "concurrent", 16);
+    let end = log_end(&cluster, master);
+    write_past(&cluster, master, "concurrent", end);
     let load = Load::start(&cluster.ports()[..1], 3, "during the copy");
     load.wait_for_more(100);
     cluster.restart(replica);

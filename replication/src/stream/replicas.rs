@@ -77,6 +77,7 @@ impl Replicas {
 
     /// A replica is connected and goes on at `written`; the connection's number.
     pub fn begin_streaming(&self, node: NodeId, written: Lsn) -> u64 {
+        self.shared.count_catch_up(|catch_ups| catch_ups.partial += 1);
         let progress = Progress { written, durable: Lsn::ZERO, applied: written };
         self.begin(node, Stage::Streaming, progress)
     }
@@ -84,6 +85,14 @@ impl Replicas {
     /// A replica is connected and gets a full copy, then the log from `start_lsn`.
     pub fn begin_copying(&self, node: NodeId, start_lsn: Lsn) -> u64 {
         self.begin(node, Stage::Copying(start_lsn), Progress::default())
+    }
+
+    /// A replica, whose log ends at `their_end` and cannot go on, is to get all there is.
+    pub fn count_full_copy(&self, their_end: Lsn) {
+        self.shared.count_catch_up(|catch_ups| {
+            catch_ups.full += 1;
+            catch_ups.partial_refused += u64::from(their_end > Lsn::ZERO);
+        });
     }
 
     fn begin(&self, node: NodeId, stage: Stage, progress: Progress) -> u64 {

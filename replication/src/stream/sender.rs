@@ -224,6 +224,7 @@ impl Stream<'_> {
                     replica = %peer, their_first = theirs.first_lsn.0, their_end = theirs.end.lsn.0, my_first = mine.first_lsn.0,
                     "a replica needs a full copy"
                 );
+                self.sender.replicas.count_full_copy(theirs.end.lsn);
                 self.begin_copy(0, mine.end.lsn, writer).await
             }
             Rejoin::MasterBehind => Err(SendError::Refused(format!(

@@ -190,6 +190,7 @@ fn log(node: &Node, text: &mut String) {
 
 fn stats(node: &Node, text: &mut String) {
     let stats = &node.stats;
+    let catch_ups = node.cluster.as_ref().map(|cluster| cluster.catch_ups()).unwrap_or_default();
     fields!(text,
         "total_connections_received": stats.connections.get(),
         "total_commands_processed": stats.commands.get(),
@@ -197,6 +198,9 @@ fn stats(node: &Node, text: &mut String) {
         "total_net_input_bytes": stats.input_bytes.get(),
         "total_net_output_bytes": stats.output_bytes.get(),
         "rejected_connections": stats.rejected_connections.get(),
+        "sync_full": catch_ups.full,
+        "sync_partial_ok": catch_ups.partial,
+        "sync_partial_err": catch_ups.partial_refused,
         "expired_keys": stats.expired_keys.get(),
         "evicted_keys": stats.evicted_keys.get(),
         "keyspace_hits": stats.keyspace_hits.get(),
