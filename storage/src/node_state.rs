@@ -43,7 +43,6 @@ const _: () = assert!(RECORDS_PER_PAGE_MAX * NOTE_SIZE_MAX < SEGMENT_SIZE / 4);
 const OPEN_TIME_MAX: Duration = Duration::from_secs(60);
 
 const STAMP_KEY: &[u8] = b"stamp";
-const METADATA_KEY: u16 = 0xffff;
 const ROW_SIZE: usize = 1 + 7 * 8;
 const STAMP_SIZE: usize = 1 + 3 * 8 + 4;
 
@@ -52,24 +51,18 @@ const STAMP_SIZE: usize = 1 + 3 * 8 + 4;
 pub enum ImageOf {
     /// A slot's keys.
     Slot(SlotId),
-    /// The metadata group's state machine.
-    Metadata,
 }
 
 impl ImageOf {
     fn key(self) -> [u8; 2] {
         match self {
             Self::Slot(slot) => slot.number(),
-            Self::Metadata => METADATA_KEY,
         }
         .to_be_bytes()
     }
 
     fn of_key(key: [u8; 2]) -> Option<Self> {
-        match u16::from_be_bytes(key) {
-            METADATA_KEY => Some(Self::Metadata),
-            number => SlotId::new(number).map(Self::Slot),
-        }
+        SlotId::new(u16::from_be_bytes(key)).map(Self::Slot)
     }
 }
 

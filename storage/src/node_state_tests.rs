@@ -14,7 +14,7 @@ fn row(file: u64, offset: u64) -> ImageRow {
 
 fn rows(count: u16) -> ImageRows {
     let mut rows: BTreeMap<_, _> = (0..count).map(|n| (slot(n), row(1, u64::from(n) * 100))).collect();
-    rows.insert(ImageOf::Metadata, row(2, 64));
+    rows.insert(slot(16_383), row(2, 64));
     ImageRows { rows, newest_file: 2, generation: 1 }
 }
 

@@ -93,7 +93,6 @@ pub enum ImageFileError {
 fn describe(of: ImageOf) -> String {
     match of {
         ImageOf::Slot(slot) => format!("slot {slot}"),
-        ImageOf::Metadata => "metadata snapshot".to_owned(),
     }
 }
 
@@ -109,7 +108,6 @@ impl ImageStamp {
     pub fn of(&self) -> ImageOf {
         match self.kind {
             ImageKind::Slot => ImageOf::Slot(self.slot),
-            ImageKind::Metadata => ImageOf::Metadata,
         }
     }
 }

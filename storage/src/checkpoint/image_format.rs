@@ -1,5 +1,5 @@
 //! FORMAT: slot images. One format, four uses: checkpoints, full copies, slot migration and backups all store or send these
-//! bytes. (Metadata snapshots use it too, with a kind of their own.) Knows no file: see `image_files.rs`.
+//! bytes. Knows no file: see `image_files.rs`.
 //!
 //! An image is everything one slot holds as of one slot sequence: a stream of entries, cut at any byte into chunks, so that
 //! neither side needs memory for more than a chunk (and one entry). Every chunk says whose it is, so that a walk over image
@@ -72,8 +72,6 @@ const FLAG_LAST: u8 = 2;
 pub enum ImageKind {
     /// A slot's keys.
     Slot,
-    /// A snapshot of the metadata group's state machine: one entry; its term stands as epoch, its index as sequence.
-    Metadata,
 }
 
 /// Whose image, and as of when. The same in every chunk of the image.
@@ -83,7 +81,7 @@ pub struct ImageStamp {
     pub kind: ImageKind,
     /// The shard in whose log the slot's records are.
     pub shard: ShardId,
-    /// The slot; slot 0 for metadata.
+    /// The slot.
     pub slot: SlotId,
     /// The shard's epoch when the image was made.
     pub epoch: Epoch,
@@ -233,7 +231,6 @@ impl ChunkHeader {
         let stamp = ImageStamp {
             kind: match bytes[KIND] {
                 0 => ImageKind::Slot,
-                1 => ImageKind::Metadata,
                 _ => return Err(ImageError::Header("unknown kind of image")),
             },
             shard: ShardId(field(bytes, SHARD)),

@@ -68,8 +68,7 @@ pub fn load_all(
     threads: usize,
     visitor: &impl ImageVisitor,
 ) -> Result<LoadReport, LoadError> {
-    let mut rows: Vec<(ImageOf, ImageRow)> =
-        manifest.rows().rows.into_iter().filter(|(of, _)| matches!(of, ImageOf::Slot(_))).collect();
+    let mut rows: Vec<(ImageOf, ImageRow)> = manifest.rows().rows.into_iter().collect();
     // As they stand on disk, so that the threads together read forwards.
     rows.sort_unstable_by_key(|(_, row)| (row.file, row.offset));
     let next = AtomicUsize::new(0);
@@ -99,7 +98,7 @@ pub fn load_all(
     }
 }
 
-/// Loads the newest image of one slot (or the metadata snapshot); `false` says that there is none.
+/// Loads the newest image of one slot; `false` says that there is none.
 ///
 /// # Errors
 /// When it is damaged, or a value makes no sense to the visitor.

@@ -15,5 +15,3 @@ pub mod rewrite;
 pub mod pass;
 /// Images that come from elsewhere, into files of our own.
 pub mod receive;
-/// Snapshots of the metadata group, each an image of its own.
-pub mod metadata_snapshot;

@@ -252,9 +252,8 @@ impl Checkpointer {
         file.writer.publish()?;
         self.manifest.commit(&file.rows, number)?;
         for (of, row) in &file.rows {
-            if let ImageOf::Slot(slot) = of {
-                source.on_imaged(*slot, row.sequence);
-            }
+            let ImageOf::Slot(slot) = of;
+            source.on_imaged(*slot, row.sequence);
         }
         Ok(())
     }

@@ -181,7 +181,7 @@ mod tests {
         receiver.make_durable().unwrap();
         let rows = open.rows();
         assert_eq!(rows.rows.len(), 3);
-        drop(open);
+        drop((receiver, open));
         assert_eq!(Manifest::open(dir.clone()).unwrap().rows(), rows);
         assert_eq!(manifest::scan(&dir.images(), 1).unwrap().rows, rows.rows);
     }
