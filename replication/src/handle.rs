@@ -10,7 +10,7 @@ use holdfast_cluster::change::{Change, Outcome};
 use holdfast_cluster::view::{Routes, View};
 use holdfast_words::{Lsn, NodeId};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// CLUSTER FAILOVER's modes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -145,6 +145,7 @@ pub struct Shared {
     master_link: Mutex<Option<MasterLink>>,
     links: Mutex<Vec<Link>>,
     failure_reports: Mutex<std::collections::BTreeMap<NodeId, usize>>,
+    replicas_moved: Notify,
 }
 
 impl Shared {
@@ -160,6 +161,7 @@ impl Shared {
             master_link: Mutex::default(),
             links: Mutex::default(),
             failure_reports: Mutex::default(),
+            replicas_moved: Notify::new(),
         })
     }
 
@@ -174,6 +176,7 @@ impl Shared {
     /// Newer positions of this master's replicas.
     pub fn set_replicas(&self, replicas: Vec<ReplicaInfo>) {
         *self.replicas.lock() = replicas;
+        self.replicas_moved.notify_waiters();
     }
 
     /// A replica begins to follow.
@@ -233,6 +236,11 @@ impl Handle {
     /// How this master's replicas came to follow it.
     pub fn catch_ups(&self) -> CatchUps {
         *self.shared.catch_ups.lock()
+    }
+
+    /// Ends when a replica has told where it is.
+    pub async fn replicas_move(&self) {
+        self.shared.replicas_moved.notified().await;
     }
 
     /// This replica's connection to its master.

@@ -231,7 +231,7 @@ impl Node {
                 reply.bulk(link.address.ip().to_string().as_bytes());
                 reply.integer(i64::from(link.address.port()));
                 reply.bulk(link.state.name().as_bytes());
-                reply.integer(link.applied_lsn.0 as i64);
+                reply.integer(self.store.log().positions().written_lsn().0 as i64);
             }
             None => {
                 let replicas = self.cluster.as_ref().map(|cluster| cluster.replicas()).unwrap_or_default();
@@ -265,7 +265,7 @@ impl Node {
                 field("master_last_io_seconds_ago", format_args!("{}", link.last_io_ms / 1000));
                 field("master_sync_in_progress", format_args!("{}", u8::from(link.state.is_copying())));
                 field("slave_read_repl_offset", format_args!("{end}"));
-                field("slave_repl_offset", format_args!("{}", link.applied_lsn));
+                field("slave_repl_offset", format_args!("{end}"));
                 field("slave_priority", format_args!("100"));
                 field("slave_read_only", format_args!("1"));
                 field("replica_announced", format_args!("1"));

@@ -611,3 +611,7 @@ impl Store {
         self.log.end().lsn
     }
 }
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

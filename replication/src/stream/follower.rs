@@ -257,16 +257,14 @@ impl Following {
         let heartbeat_ms = timeout_ms / 5 + 1;
         let mut heard_ms = platform::now_ms();
         let mut acknowledged = None;
+        let mut told_ms = heard_ms;
         loop {
             let durable = self.context.durable.clone();
             let body = tokio::select! {
                 _ = self.stopped.wait_for(|stopped| *stopped) => return Ok(Stopped),
                 body = reader.next() => Some(body?.ok_or(FollowError::Ended)?),
                 () = durable.notified() => None,
-                () = platform::sleep_ms(heartbeat_ms) => {
-                    acknowledged = None;
-                    None
-                }
+                () = platform::sleep_ms(heartbeat_ms) => None,
             };
             if let Some(body) = body {
                 heard_ms = platform::now_ms();
@@ -276,9 +274,11 @@ impl Following {
             if silent_ms > timeout_ms {
                 return Err(FollowError::Silent(silent_ms));
             }
-            let ack = self.ack();
-            if acknowledged != Some(ack) {
+            let (ack, now_ms) = (self.ack(), platform::now_ms());
+            // The same again is a sign of life.
+            if acknowledged != Some(ack) || now_ms.saturating_sub(told_ms) >= heartbeat_ms {
                 acknowledged = Some(ack);
+                told_ms = now_ms;
                 let [written, durable, applied] = ack;
                 let message = Message::Ack { epoch: self.target.epoch.0, written, durable, applied };
                 writer.send(&message.encode()?).await?;

@@ -254,8 +254,11 @@ pub fn wait(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
         return Ok(Next::Reply);
     }
     Ok(Next::Later(Box::pin(async move {
-        let count = wait_for_replicas(&node, replicas, timeout_ms, Acknowledged::Written).await;
-        encoded(protocol, |reply| reply.integer(count as i64))
+        let count = wait_for_replicas(&node, replicas, timeout_ms).await;
+        encoded(protocol, |reply| match count {
+            Some(count) => reply.integer(count as i64),
+            None => reply.error(&CommandError::Text(UNBLOCKED.into())),
+        })
     })))
 }
 
@@ -320,15 +323,33 @@ pub fn replicaof(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
     }
 }
 
-async fn wait_for_replicas(node: &Arc<Node>, replicas: u64, timeout_ms: u64, what: Acknowledged) -> usize {
+const UNBLOCKED: &str =
+    "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
+
+/// How many replicas have the log as of now; `None` when this node became a replica meanwhile.
+async fn wait_for_replicas(node: &Arc<Node>, replicas: u64, timeout_ms: u64) -> Option<usize> {
+    /// Should nobody tell anything, it is looked again after this time.
+    const LOOK_AGAIN_MS: u64 = 20;
     let lsn = node.store.log().end().lsn;
     let deadline = (timeout_ms > 0).then(|| platform::monotonic_us() + timeout_ms * 1000);
     loop {
-        let count = node.replicas_at(lsn, what);
+        let count = node.replicas_at(lsn, Acknowledged::Written);
         if count as u64 >= replicas || deadline.is_some_and(|deadline| platform::monotonic_us() >= deadline) {
-            return count;
+            return Some(count);
         }
-        platform::sleep_ms(2).await;
+        if node.is_replica() {
+            return None;
+        }
+        let left_ms = deadline
+            .map_or(u64::MAX, |deadline| (deadline - platform::monotonic_us().min(deadline)) / 1000 + 1);
+        let pause = platform::sleep_ms(LOOK_AGAIN_MS.min(left_ms));
+        match &node.cluster {
+            Some(cluster) => tokio::select! {
+                () = cluster.replicas_move() => {}
+                () = pause => {}
+            },
+            None => pause.await,
+        }
     }
 }
 

@@ -18,7 +18,6 @@ pub fn info(view: &View) -> String {
     let mut field = |name: &str, value: &dyn std::fmt::Display| {
         write!(text, "{name}:{value}\r\n").expect("writing to a String cannot fail");
     };
-    field("cluster_enabled", &1);
     field("cluster_state", &state);
     field("cluster_slots_assigned", &figures.slots_assigned);
     field("cluster_slots_ok", &figures.slots_ok);
