@@ -16,6 +16,8 @@ use crate::wire::metadata::{Member, TypeConfig, raft_id};
 
 /// A voter this many entries behind the leader counts as up to date.
 const BEHIND_MAX: u64 = 500;
+/// The time a forgotten member has to learn of it.
+const LEAVING_MS: u64 = 10_000;
 
 /// The next thing to do.
 #[derive(PartialEq, Eq, Debug)]
@@ -26,17 +28,16 @@ enum Step {
 }
 
 /// A member of Raft's that is not in the registry any more, since when, and the newest entry then. It is to learn that it was
-/// forgotten, so it goes once it has that entry, or after the node timeout.
+/// forgotten, so it goes once it knows that entry to be committed, or after [`LEAVING_MS`].
 type Leaving = BTreeMap<u64, (u64, u64)>;
 
 /// What Raft's membership lacks.
 fn next_step(
     metrics: &Metrics,
     registry: &Registry,
-    lost: &BTreeSet<u64>,
+    progress: &Progress,
     leaving: &mut Leaving,
     now_ms: u64,
-    settings: Settings,
 ) -> Option<Step> {
     if metrics.current_leader != Some(metrics.id) || !registry.is_founded() {
         leaving.clear();
@@ -49,6 +50,7 @@ fn next_step(
         return Some(Step::Add(id, member.clone()));
     }
     let voters: BTreeSet<u64> = registry.voters.iter().map(|&node| raft_id(node)).collect();
+    let lost = progress.lost();
     let lost: BTreeSet<u64> = membership.nodes().map(|(&id, _)| id).filter(|id| lost.contains(id)).collect();
     if !lost.is_empty() {
         // They leave, and are let in anew with nothing. As voters they might elect somebody who has no more than they have.
@@ -73,17 +75,19 @@ fn next_step(
         let can = !voters.is_empty() && ready * 2 > voters.len();
         return can.then_some(Step::Voters(voters));
     }
-    leaving.retain(|id, _| !wanted.contains_key(id));
+    leaving.retain(|id, _| !wanted.contains_key(id) && membership.get_node(id).is_some());
+    let applied = metrics.last_applied.map_or(0, |applied| applied.index);
     for (&id, _) in membership.nodes().filter(|(id, _)| !wanted.contains_key(id)) {
-        leaving.entry(id).or_insert((now_ms, newest));
+        leaving.entry(id).or_insert((now_ms, applied));
     }
-    let knows = |id: u64, since_ms: u64, upto: u64| {
-        let waited_ms = now_ms - since_ms;
-        let has_it = id == metrics.id || has(id).is_some_and(|index| index >= upto);
-        waited_ms > settings.node_timeout_ms || (has_it && waited_ms > 3 * settings.heartbeat_ms())
+    let known = progress.known();
+    let can_go = |id: u64, since_ms: u64, upto: u64| {
+        id == metrics.id
+            || known.get(&id).is_some_and(|&index| index >= upto)
+            || now_ms - since_ms > LEAVING_MS
     };
     let gone: BTreeSet<u64> =
-        leaving.iter().filter(|&(&id, &(since, upto))| knows(id, since, upto)).map(|(&id, _)| id).collect();
+        leaving.iter().filter(|&(&id, &(since, upto))| can_go(id, since, upto)).map(|(&id, _)| id).collect();
     (!gone.is_empty()).then_some(Step::Remove(gone))
 }
 
@@ -99,7 +103,7 @@ pub async fn follow(
     loop {
         let registry = decided.borrow_and_update().registry.clone();
         let now = metrics.borrow().clone();
-        let step = next_step(&now, &registry, &progress.lost(), &mut leaving, platform::now_ms(), settings);
+        let step = next_step(&now, &registry, &progress, &mut leaving, platform::now_ms());
         if let Some(step) = step {
             tracing::info!(?step, "Raft's membership follows the registry");
             let done = match step {

@@ -116,13 +116,16 @@ impl RaftNetwork<TypeConfig> for Asker {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, Member, RaftError<u64>>> {
-        let (leader, before) = (request.vote, request.prev_log_id);
+        let (leader, before, committed) = (request.vote, request.prev_log_id, request.leader_commit);
         let last = request.entries.last().map(|entry| entry.log_id);
         match self.ask(Question::Append(request), option.hard_ttl()).await {
             Ok(Answer::Append(response)) => {
                 let member = raft_id(self.target);
                 if self.progress.answered(member, leader, before, last, &response) {
                     return Err(unreachable(&AskError::Refused("it has lost its log".into())).into());
+                }
+                if matches!(response, AppendEntriesResponse::Success) {
+                    self.progress.knows(member, leader, committed);
                 }
                 Ok(response)
             }

@@ -8,10 +8,19 @@ use openraft::raft::AppendEntriesResponse;
 use openraft::{LogId, Vote};
 use parking_lot::Mutex;
 
+/// What one member said.
+struct Told {
+    /// To which leader. Raft itself begins anew with each.
+    leader: Vote<u64>,
+    /// The newest entry it has.
+    upto: LogId<u64>,
+    /// The newest entry it knows to be committed.
+    committed: Option<LogId<u64>>,
+}
+
 #[derive(Default)]
 struct Inner {
-    /// As which leader it was told, and the newest entry they have.
-    told: BTreeMap<u64, (Vote<u64>, LogId<u64>)>,
+    told: BTreeMap<u64, Told>,
     lost: BTreeSet<u64>,
 }
 
@@ -24,9 +33,25 @@ impl Progress {
     pub fn has(&self, member: u64, leader: Vote<u64>, upto: Option<LogId<u64>>) {
         let Some(upto) = upto else { return };
         let mut inner = self.0.lock();
-        let told = inner.told.entry(member).or_insert((leader, upto));
-        // Raft itself begins anew with each leader.
-        *told = if told.0 == leader { (leader, told.1.max(upto)) } else { (leader, upto) };
+        let told = inner.told.entry(member).or_insert(Told { leader, upto, committed: None });
+        if told.leader != leader {
+            *told = Told { leader, upto, committed: None };
+        }
+        told.upto = told.upto.max(upto);
+    }
+
+    /// What a member that said what it has was told to be committed.
+    pub fn knows(&self, member: u64, leader: Vote<u64>, committed: Option<LogId<u64>>) {
+        let mut inner = self.0.lock();
+        if let Some(told) = inner.told.get_mut(&member).filter(|told| told.leader == leader) {
+            told.committed = told.committed.max(committed.min(Some(told.upto)));
+        }
+    }
+
+    /// The newest entry that each of the members who said so knows to be committed.
+    pub fn known(&self) -> BTreeMap<u64, u64> {
+        let inner = self.0.lock();
+        inner.told.iter().filter_map(|(&id, told)| Some((id, told.committed?.index))).collect()
     }
 
     /// What a member answered to entries after `before`, up to `last`; whether it has lost its log.
@@ -44,8 +69,8 @@ impl Progress {
             AppendEntriesResponse::HigherVote(_) => {}
             AppendEntriesResponse::Conflict => {
                 let mut inner = self.0.lock();
-                let told = inner.told.get(&member).filter(|told| told.0 == leader);
-                if told.is_some_and(|told| before <= Some(told.1)) {
+                let told = inner.told.get(&member).filter(|told| told.leader == leader);
+                if told.is_some_and(|told| before <= Some(told.upto)) {
                     inner.lost.insert(member);
                 }
             }
@@ -83,6 +108,8 @@ mod tests {
         let conflict = AppendEntriesResponse::Conflict;
         assert!(!progress.answered(2, leader, entry(9), None, &conflict), "never had it");
         assert!(!progress.answered(2, leader, entry(3), entry(5), &AppendEntriesResponse::Success));
+        progress.knows(2, leader, entry(7));
+        assert_eq!(progress.known(), BTreeMap::from([(2, 5)]), "it has no entry 7");
         assert!(!progress.answered(2, leader, entry(9), None, &conflict), "never had entry 9");
         let newer = Vote::new_committed(2, 1);
         assert!(!progress.answered(2, newer, entry(5), None, &conflict), "told another leader");
