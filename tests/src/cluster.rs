@@ -162,6 +162,19 @@ impl ClusterUnderTest {
         text
     }
 
+    /// No node has logged an error or panicked: what these tests do is what a cluster is for.
+    pub fn assert_no_errors_logged(&self) {
+        if peer().is_some() {
+            return;
+        }
+        for (index, node) in self.nodes.iter().enumerate() {
+            let log = node.log();
+            let errors: Vec<&str> =
+                log.lines().filter(|line| line.contains(" ERROR ") || line.contains("panicked at")).collect();
+            assert!(errors.is_empty(), "node {index} on port {} says: {errors:#?}", node.port);
+        }
+    }
+
     /// A connection to a node.
     pub fn client(&self, index: usize) -> Client {
         self.nodes[index].client()

@@ -31,7 +31,7 @@ impl SharedCluster {
     }
 }
 
-/// A borrowed cluster.
+/// A borrowed cluster. Given back, its nodes must not have logged errors.
 pub struct Lent<'a>(MutexGuard<'a, Option<ClusterUnderTest>>);
 
 impl Deref for Lent<'_> {
@@ -50,10 +50,12 @@ impl DerefMut for Lent<'_> {
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking()
-            && let Some(cluster) = self.0.take()
-        {
-            eprintln!("{}", cluster.logs());
+        if std::thread::panicking() {
+            if let Some(cluster) = self.0.take() {
+                eprintln!("{}", cluster.logs());
+            }
+        } else if let Some(cluster) = self.0.as_ref() {
+            cluster.assert_no_errors_logged();
         }
     }
 }

@@ -38,6 +38,11 @@ impl Publisher {
         self.decided.send_replace(Decided::default());
     }
 
+    /// Whether this run was ended on purpose.
+    pub fn has_ended(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+
     /// There is a new registry.
     pub fn registry(&self, registry: &Arc<Registry>) {
         self.change(|decided| decided.registry = registry.clone());

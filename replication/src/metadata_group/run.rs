@@ -133,7 +133,9 @@ async fn follow(mut metrics: watch::Receiver<Metrics>, publisher: Publisher) {
         };
         if let Err(error) = state {
             publisher.leader(None);
-            tracing::error!(%error, "the metadata group's Raft has stopped; this node follows no decision until it is restarted");
+            if !publisher.has_ended() {
+                tracing::error!(%error, "the metadata group's Raft has stopped; this node follows no decision until it is restarted");
+            }
             return;
         }
         publisher.leader(leader);
