@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use holdfast_tests::client::Reply;
 use holdfast_tests::cluster::{ClusterUnderTest, NODE_TIMEOUT, Place, peer};
 use holdfast_tests::cluster_view::info_number;
 use holdfast_tests::load::Load;
 use holdfast_tests::mixed_keys::{connect, write};
+use holdfast_tests::router::Router;
 use holdfast_tests::shared_cluster::SharedCluster;
 
 const PLACE: Place = Place {
@@ -156,4 +158,39 @@ fn a_full_copy_under_concurrent_writes_ends_with_equal_digests() {
     assert!(served(&cluster, master).0 > full, "no full copy is counted\n{}", cluster.logs());
     let lost = written.lost(&cluster.ports());
     assert!(lost.is_empty(), "{lost:#?}");
+}
+
+#[test]
+fn a_full_copy_brings_values_larger_than_a_segment_and_large_collections() {
+    let mut cluster = CLUSTER.lend();
+    let (master, replica) = cluster.shards(0)[2];
+    let (full, _) = served(&cluster, master);
+    let tag = cluster.key_served_by(master, "large");
+    cluster.stop(replica);
+    let end = log_end(&cluster, master);
+    let mut client = cluster.client(master);
+    let value = vec![b'x'; 20 << 20];
+    assert!(client.call(&[b"SET".as_slice(), format!("{tag}value").as_bytes(), &value]).is_ok());
+    for chunk in 0..30 {
+        let (mut zset, mut hash) =
+            (vec!["ZADD".to_owned(), format!("{tag}zset")], vec!["HSET".to_owned(), format!("{tag}hash")]);
+        for number in 0..5000 {
+            zset.extend([format!("{number}.5"), format!("member {chunk} {number}")]);
+            hash.extend([format!("field {chunk} {number}"), format!("value {number}")]);
+        }
+        assert_eq!(client.call(&zset).integer(), 5000);
+        assert_eq!(client.call(&hash).integer(), 5000);
+    }
+    write_past(&cluster, master, "after the large ones", end);
+    cluster.restart(replica);
+    assert_equal_digests(&cluster);
+    assert!(served(&cluster, master).0 > full, "no full copy is counted\n{}", cluster.logs());
+    // What was copied survives the replica's own restart, and a restart of the master.
+    cluster.kill9(replica);
+    cluster.kill9(master);
+    cluster.restart_all();
+    assert_equal_digests(&cluster);
+    let mut router = Router::new(&cluster.ports());
+    let length = router.call(&["STRLEN", &format!("{tag}value")]).expect("the cluster answers");
+    assert_eq!(length, Reply::Integer(20 << 20));
 }
