@@ -14,3 +14,6 @@ pub mod copy_in;
 pub mod follower;
 /// Master or replica, in the order in which the cluster core says so.
 pub mod role;
+
+#[cfg(test)]
+mod tests;

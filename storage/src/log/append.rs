@@ -355,7 +355,8 @@ impl Log {
     }
 
     /// Drops everything and begins again as the log of `owner` at `first_lsn`, under the epochs of `history`: after a full
-    /// copy, or when the node changes its shard. What was there is kept in a directory of its own, which is returned.
+    /// copy, or when the node changes its shard. What was there, if anything, is kept in a directory of its own, which is
+    /// returned.
     ///
     /// # Errors
     /// What the operating system said; the log is poisoned then.
@@ -364,7 +365,7 @@ impl Log {
         owner: ShardId,
         first_lsn: Lsn,
         history: EpochHistory,
-    ) -> Result<PathBuf, AppendError> {
+    ) -> Result<Option<PathBuf>, AppendError> {
         let _exclusive = self.commit.exclusive.lock();
         let mut writer = self.writer.lock();
         let result = self.replace_all(&mut writer, owner, first_lsn, history);
@@ -377,9 +378,14 @@ impl Log {
         owner: ShardId,
         first_lsn: Lsn,
         history: EpochHistory,
-    ) -> io::Result<PathBuf> {
-        let kept =
-            unused_directory(&self.directory.join(SET_ASIDE), &format!("replaced-{:020}", first_lsn.0))?;
+    ) -> io::Result<Option<PathBuf>> {
+        let is_empty = writer.sealed.is_empty() && writer.active.first_lsn == writer.active.end_lsn;
+        let kept = if is_empty {
+            None
+        } else {
+            let name = format!("replaced-{:020}", first_lsn.0);
+            Some(unused_directory(&self.directory.join(SET_ASIDE), &name)?)
+        };
         let paths: Vec<PathBuf> = writer
             .sealed
             .iter()
@@ -388,9 +394,14 @@ impl Log {
             .collect();
         for path in paths {
             let name = path.file_name().map(PathBuf::from).unwrap_or_default();
-            files::rename(&path, &kept.join(name))?;
+            match &kept {
+                Some(kept) => files::rename(&path, &kept.join(name))?,
+                None => files::remove_file(&path)?,
+            }
         }
-        files::sync_directory(&kept)?;
+        if let Some(kept) = &kept {
+            files::sync_directory(kept)?;
+        }
         // Old bytes are told from records by their place; another history may come to the very same places.
         while let Some(spare) = writer.spares.last() {
             files::remove_file(spare)?;
