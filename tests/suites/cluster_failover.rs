@@ -188,3 +188,33 @@ fn a_replica_serves_reads_after_readonly_and_redirects_without_it() {
     assert!(client.call(&["READWRITE"]).is_ok());
     assert_eq!(client.call(&["GET", &key]), moved, "after READWRITE");
 }
+
+#[test]
+fn a_tail_that_no_replica_got_is_set_aside_when_its_master_returns_and_both_end_equal() {
+    let mut cluster = CLUSTER.lend();
+    let (master, replica) = cluster.shards(0)[1];
+    let tag = cluster.key_served_by(master, "tail");
+    cluster.wait_caught_up(master, replica);
+    let set_aside = |cluster: &ClusterUnderTest| {
+        std::fs::read_dir(cluster.nodes[master].directory().join("wal/set-aside")).map_or(0, Iterator::count)
+    };
+    let before = set_aside(&cluster);
+    cluster.pause(replica);
+    // More than what sockets hold for a process that does not read.
+    let value = vec![b'x'; 1 << 20];
+    let mut client = cluster.client(master);
+    for number in 0..32 {
+        let key = format!("{tag}{number}");
+        assert!(client.call(&[b"SET".as_slice(), key.as_bytes(), &value]).is_ok());
+    }
+    cluster.kill9(master);
+    cluster.resume(replica);
+    wait_until_serves(&cluster, replica, &tag, Instant::now());
+    let held = cluster.ask(replica, &["DBSIZE"]).integer();
+    cluster.restart(master);
+    cluster.wait_until_whole();
+    assert!(cluster.is_master(replica) && !cluster.is_master(master));
+    cluster.assert_equal_digests();
+    assert_eq!(cluster.ask(master, &["DBSIZE"]).integer(), held, "what the new master never had is gone");
+    assert!(set_aside(&cluster) > before, "nothing was set aside\n{}", cluster.logs());
+}

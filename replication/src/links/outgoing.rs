@@ -15,9 +15,10 @@ use crate::wire::frame::FrameKind;
 
 /// So many messages wait at most; more are dropped.
 const QUEUE_LENGTH: usize = 64;
-/// First pause after a failed dial; doubles up to the longest.
+/// First pause after a failed dial; doubles up to the longest. A node that is back hears answers only when the others have
+/// dialed it again, and until it has heard a majority it serves nothing.
 const BACKOFF_MS: u64 = 50;
-const BACKOFF_MAX_MS: u64 = 1000;
+const BACKOFF_MAX_MS: u64 = 200;
 /// A connection to an address, where no member is known, ends after so long without a message.
 const IDLE_MS: u64 = 10_000;
 
