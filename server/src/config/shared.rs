@@ -193,3 +193,6 @@ impl SharedConfig {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod shipped_tests;
