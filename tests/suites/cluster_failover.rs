@@ -1,10 +1,14 @@
 //! Acceptance 1 of the second issue: masters die and replicas take over, in a cluster of six real processes. One cluster for all
 //! tests, lent to one at a time. `HOLDFAST_TEST_KEYS=100000` writes as many keys as the acceptance by hand.
 
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use holdfast_storage::log::SEGMENT_HEADER_SIZE;
 use holdfast_tests::client::Reply;
 use holdfast_tests::cluster::{ClusterUnderTest, NODE_TIMEOUT, PATIENCE, Place, slot_of};
+use holdfast_tests::cluster_view;
 use holdfast_tests::load::Load;
 use holdfast_tests::mixed_keys::{assert_all_there, connect, write};
 use holdfast_tests::router::{Router, redirection};
@@ -217,4 +221,99 @@ fn a_tail_that_no_replica_got_is_set_aside_when_its_master_returns_and_both_end_
     cluster.assert_equal_digests();
     assert_eq!(cluster.ask(master, &["DBSIZE"]).integer(), held, "what the new master never had is gone");
     assert!(set_aside(&cluster) > before, "nothing was set aside\n{}", cluster.logs());
+}
+
+#[test]
+fn a_master_that_lost_its_disk_wipes_nobody_and_can_be_replaced_at_its_address() {
+    let mut cluster = CLUSTER.lend();
+    let mut connection = connect(&cluster.addresses());
+    write(&mut connection, "disk", 0..2000);
+    cluster.wait_replicas_caught_up();
+    let (master, replica) = cluster.shards(0)[2];
+    let (lost, witness) = (cluster.id(master), cluster.shards(0)[0].0);
+    cluster.kill9(master);
+    std::fs::remove_dir_all(cluster.nodes[master].directory()).expect("the disk can be lost");
+    std::fs::create_dir_all(cluster.nodes[master].directory()).expect("a new disk");
+    cluster.restart(master);
+    assert_ne!(cluster.id(master), lost, "it is another node now");
+    cluster.wait_until("the replica to be promoted", PATIENCE, || {
+        (!cluster.is_master(replica)).then(|| "it is a replica".into())
+    });
+    let others: Vec<String> = cluster
+        .addresses()
+        .into_iter()
+        .filter(|address| !address.ends_with(&cluster.nodes[master].port.to_string()))
+        .collect();
+    cluster.wait_until("the cluster to serve", PATIENCE, || {
+        let state = cluster_view::cluster_info(cluster.nodes[witness].port, "cluster_state");
+        (!matches!(&state, Ok(Some(state)) if state == "ok")).then(|| format!("{state:?}"))
+    });
+    assert_all_there(&mut connect(&others), "disk", 0..2000);
+    // What an operator does then.
+    for index in (0..6).filter(|index| *index != master) {
+        assert!(cluster.ask(index, &["CLUSTER", "FORGET", &lost]).is_ok());
+    }
+    let port = cluster.nodes[witness].port.to_string();
+    assert!(cluster.ask(master, &["CLUSTER", "MEET", "127.0.0.1", &port]).is_ok());
+    let promoted = cluster.id(replica);
+    cluster.wait_until("the new node to be a replica", PATIENCE, || {
+        let reply = cluster.ask(master, &["CLUSTER", "REPLICATE", &promoted]);
+        (!reply.is_ok()).then(|| reply.to_string())
+    });
+    cluster.wait_until_whole();
+    cluster.assert_equal_digests();
+    assert_all_there(&mut connect(&cluster.addresses()), "disk", 0..2000);
+}
+
+/// Takes the end of a stopped node's log away, as a power cut does with what was not on the disk yet.
+fn cut_log(directory: &Path, from: u64, to: u64) {
+    let segments = std::fs::read_dir(directory.join("wal")).expect("the log's directory");
+    let first_lsns = segments.filter_map(|entry| {
+        let path = entry.expect("an entry").path();
+        let first: u64 = path.file_name()?.to_str()?.strip_suffix(".wal")?.parse().ok()?;
+        (first <= from).then_some((first, path))
+    });
+    let (first, path) = first_lsns.max().expect("a segment holds it");
+    let file = std::fs::File::options().write(true).open(path).expect("it can be written");
+    let zeros = vec![0; (to - from) as usize];
+    file.write_all_at(&zeros, SEGMENT_HEADER_SIZE + from - first).expect("it can be written");
+}
+
+#[test]
+fn what_a_master_lost_by_a_power_cut_is_cut_off_at_its_replica_too() {
+    let mut cluster = CLUSTER.lend();
+    let (master, replica) = cluster.shards(0)[0];
+    let tag = cluster.key_served_by(master, "power");
+    let end =
+        || cluster_view::info_number(cluster.nodes[master].port, "master_repl_offset").expect("it answers");
+    let mut client = cluster.client(master);
+    assert!(client.call(&["SET", &format!("{tag}before"), "v"]).is_ok());
+    assert!(client.call(&["CONFIG", "SET", "appendfsync", "no"]).is_ok());
+    // What was under way to the disk is there.
+    std::thread::sleep(Duration::from_millis(1500));
+    let from = end();
+    for number in 0..5 {
+        assert!(client.call(&["SET", &format!("{tag}lost{number}"), "v"]).is_ok());
+    }
+    cluster.wait_caught_up(master, replica);
+    let to = end();
+    cluster.kill9(master);
+    cut_log(cluster.nodes[master].directory(), from, to);
+    cluster.restart(master);
+    // More than was lost, so that the positions alone would fit again.
+    let mut router = Router::new(&cluster.ports());
+    for number in 0..50 {
+        let key = format!("{tag}after{number}");
+        cluster.wait_until("the shard to take writes", PATIENCE, || {
+            match router.call(&["SET", &key, "value"]) {
+                Ok(reply) if reply.is_ok() => None,
+                other => Some(format!("{other:?}")),
+            }
+        });
+    }
+    cluster.wait_until_whole();
+    cluster.assert_equal_digests();
+    let found =
+        router.call(&["EXISTS", &format!("{tag}before"), &format!("{tag}after0"), &format!("{tag}after49")]);
+    assert_eq!(found.expect("the cluster answers"), Reply::Integer(3));
 }

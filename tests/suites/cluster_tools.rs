@@ -104,7 +104,8 @@ fn meet_joins_a_node_forget_removes_it_and_reset_makes_it_new() {
         let reply = cluster.ask(index, &["CLUSTER", "FORGET", &id]);
         assert!(reply.is_ok(), "FORGET on node {index}: {reply}");
     }
-    assert!(lone.ask(0, &["CLUSTER", "RESET", "HARD"]).is_ok());
+    let reply = lone.ask(0, &["CLUSTER", "RESET", "HARD"]);
+    assert!(reply.is_ok(), "{reply}\n{}", lone.logs());
     wait_until_known(&lone, 1);
     wait_until_known(&cluster, 6);
     assert_ne!(lone.id(0), id, "a hard reset gives a new id");

@@ -114,6 +114,10 @@ impl Cluster {
             }
             Input::Registry(registry) => self.on_registry(now_ms, registry, &mut out),
             Input::Leader(leader) => {
+                if leader.is_some() && leader != self.leader {
+                    // What was proposed while somebody else led, or nobody, may have got lost.
+                    self.proposed.clear();
+                }
                 self.leader = leader;
                 self.do_duties(now_ms, &mut out);
             }
@@ -217,6 +221,12 @@ impl Cluster {
         self.propose(now_ms, update, out);
     }
 
+    /// Whether the registry knows of this start: until then this node leads nothing and serves nothing.
+    fn start_is_recorded(&self) -> bool {
+        let record = self.registry.nodes.get(&self.me);
+        record.is_none_or(|record| record.incarnation >= self.myself.incarnation)
+    }
+
     // ---- what goes out ----
 
     fn header(&self, now_ms: u64) -> Header {
@@ -256,7 +266,13 @@ impl Cluster {
         let registry = self.registry.clone();
         let down = {
             let watch = watch(&registry, self, now_ms);
-            self.lease.why_down(&watch, &self.table, self.settings.require_full_coverage)
+            let down = self.lease.why_down(&watch, &self.table, self.settings.require_full_coverage);
+            let is_behind = !self.start_is_recorded();
+            if is_behind && !matches!(down, Some(Down::NotJoined | Down::Minority)) {
+                Some(Down::CatchingUp)
+            } else {
+                down
+            }
         };
         if self.told_serving != Some(down) {
             self.told_serving = Some(down);

@@ -199,6 +199,10 @@ impl Registry {
     }
 
     fn reset(&mut self, node: NodeId) -> Result<Outcome, Refusal> {
+        if self.forgotten.contains(&node) {
+            // It was forgotten and may not have heard of it yet: it may go.
+            return Ok(Outcome::Unchanged);
+        }
         self.record(node)?;
         self.remove(node);
         Ok(Outcome::Done)
@@ -244,8 +248,23 @@ impl Registry {
         if *record == updated {
             return Ok(Outcome::Unchanged);
         }
+        let is_new_start = record.incarnation < *incarnation;
         *record = updated;
+        if is_new_start {
+            self.begin_epoch_of_start(node);
+        }
         Ok(Outcome::Done)
+    }
+
+    /// A master that starts again may lack what it had sent to its replicas (the power failed before it was on the disk).
+    /// What it writes from now on is of another epoch than that, so that the two are never taken for the same.
+    fn begin_epoch_of_start(&mut self, node: NodeId) {
+        let epoch = self.current_epoch.next();
+        let Some(shard) = self.nodes.get(&node).map(|record| record.shard) else { return };
+        let Some(register) = self.shards.get_mut(&shard) else { return };
+        if register.begin_epoch_of_start(node, epoch) {
+            self.current_epoch = epoch;
+        }
     }
 
     fn assign(&mut self, node: NodeId, slots: &[SlotRange]) -> Result<Outcome, Refusal> {

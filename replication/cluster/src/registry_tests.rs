@@ -385,3 +385,44 @@ fn no_sequence_of_changes_breaks_what_must_hold() {
         assert_eq!(registry.slots, rebuilt);
     }
 }
+
+#[test]
+fn a_new_start_of_a_master_with_replicas_begins_an_epoch_and_ends_a_handover() {
+    let start = |n: u8, incarnation: u64| Change::UpdateNode {
+        node: node_id(n),
+        address: record(n, "a").address,
+        zone: record(n, "a").zone,
+        incarnation: Incarnation(incarnation),
+        no_failover: false,
+    };
+    let mut registry = cluster(3, 1);
+    let before = registry.current_epoch;
+    let (shard, others) = (shard_id(1), registry.shards[&shard_id(2)].clone());
+    done(&mut registry, start(1, 2));
+    assert_eq!((registry.shards[&shard].epoch, registry.current_epoch), (before.next(), before.next()));
+    assert_eq!(registry.apply(&start(1, 2)), Outcome::Unchanged);
+    assert_eq!(registry.shards[&shard_id(2)], others);
+    // A replica's start is no news for its shard.
+    done(&mut registry, start(4, 2));
+    assert_eq!(registry.current_epoch, before.next());
+    // A handover is off: what was said about held writes died with the old process.
+    let expected = registry.shards[&shard].seen();
+    done(&mut registry, Change::BeginHandover { shard, expected, to: node_id(4) });
+    done(&mut registry, start(1, 3));
+    assert_eq!(registry.shards[&shard].pending, None);
+    // An election goes on: whoever wins has a new epoch.
+    let expected = registry.shards[&shard].seen();
+    done(&mut registry, Change::BeginElection { shard, expected, candidate: None });
+    let (pending, current) = (registry.shards[&shard].pending, registry.current_epoch);
+    done(&mut registry, start(1, 4));
+    assert_eq!((registry.shards[&shard].pending, registry.current_epoch), (pending, current));
+    check(&registry);
+}
+
+#[test]
+fn a_forgotten_node_may_reset_itself() {
+    let mut registry = cluster(3, 1);
+    done(&mut registry, Change::ForgetNode { node: node_id(4), by: node_id(1) });
+    assert_eq!(registry.apply(&Change::ResetNode { node: node_id(4) }), Outcome::Unchanged);
+    assert!(refusal(&mut registry, Change::ResetNode { node: node_id(99) }).contains("Unknown node"));
+}

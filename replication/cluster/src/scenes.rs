@@ -269,6 +269,32 @@ fn a_killed_master_comes_back_as_a_replica() {
 }
 
 #[test]
+fn a_master_that_starts_again_in_time_stays_master_at_a_new_epoch() {
+    let mut w = three_and_three(12);
+    for _ in 0..5 {
+        assert!(w.write(1));
+    }
+    w.run(200);
+    let before = w.registry(2).shards[&shard_id(1)].epoch;
+    let replicas_end = w.log_of(4);
+    w.kill(1);
+    // The power failed: the end of its log was not on the disk yet.
+    w.nodes.get_mut(&node_id(1)).unwrap().log.lsn.0 -= 300;
+    w.run(100);
+    w.start(1);
+    let old_epoch = |w: &World| {
+        w.serving(slot_of_master_1()) == [1] && w.registry(2).shards[&shard_id(1)].epoch == before
+    };
+    assert!(w.run_until(TIMEOUT_MS / 2, old_epoch).is_none(), "it served as if it had never been away");
+    assert_eq!(w.serving(slot_of_master_1()), [1]);
+    assert!(w.write(1));
+    assert!(w.log_of(1) > replicas_end, "the replica's longer log is of an older epoch");
+    w.run(200);
+    assert_eq!(w.log_of(1), w.log_of(4));
+    assert_eq!(w.master_of(1, 2), 1);
+}
+
+#[test]
 fn two_masters_that_die_together_are_replaced_together() {
     let mut w = World::with(cluster(4, 2), 9);
     let one = {

@@ -106,6 +106,19 @@ impl ShardRegister {
         Ok(())
     }
 
+    /// `node` has started again; whether it goes on as master at `epoch`. A handover under way is off. Where an election is
+    /// under way its winner has a new epoch anyway, and a shard of one has nobody to differ from.
+    pub fn begin_epoch_of_start(&mut self, node: NodeId, epoch: Epoch) -> bool {
+        debug_assert!(epoch > self.epoch);
+        let is_electing = matches!(self.pending, Some(Pending::Election { .. }));
+        if self.master != node || self.replicas.is_empty() || is_electing {
+            return false;
+        }
+        self.epoch = epoch;
+        self.pending = None;
+        true
+    }
+
     /// Asks the master to hold writes for `to`.
     pub fn begin_handover(&mut self, shard: ShardId, epoch: Epoch, to: NodeId) -> Result<(), Refusal> {
         debug_assert!(epoch > self.epoch);

@@ -60,7 +60,9 @@ impl Cluster {
         let role =
             if register.master == self.me { Role::Master } else { Role::Replica { master: register.master } };
         let now = (shard, register.epoch, role);
-        if self.told_role != Some(now) {
+        // A master leads when its start is recorded, at the epoch that comes of it.
+        let may_lead = role != Role::Master || self.start_is_recorded();
+        if may_lead && self.told_role != Some(now) {
             self.told_role = Some(now);
             out.events.push(Event::Role { shard, epoch: register.epoch, role });
         }
