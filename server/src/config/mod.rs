@@ -15,6 +15,9 @@ pub mod values;
 pub mod rewrite;
 /// The configuration at run time: CONFIG GET, SET and REWRITE.
 pub mod shared;
+/// docs/configuration.md, written from the table.
+#[cfg(test)]
+mod reference;
 
 pub use file::{ConfigError, Invocation, Source};
 pub use settings::{

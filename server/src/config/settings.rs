@@ -163,16 +163,19 @@ choice! {
 }
 
 macro_rules! settings {
-    ($($(#[$meta:meta])* $field:ident: $kind:ty = $name:literal,)*) => {
+    ($(#[doc = $meaning:literal] $field:ident: $kind:ty = $name:literal,)*) => {
         /// The configuration as it is now.
         #[derive(Clone, PartialEq, Debug)]
         pub struct Config {
-            $($(#[$meta])* pub $field: $kind,)*
+            $(#[doc = $meaning] pub $field: $kind,)*
         }
 
         impl Config {
             /// Directives that have a field.
             pub const FIELDS: &[&str] = &[$($name,)*];
+
+            /// What each of them means, for docs/configuration.md.
+            pub const MEANINGS: &[&str] = &[$($meaning,)*];
 
             /// Reads the fields; `value` gives a directive's text as the table has checked it.
             ///
