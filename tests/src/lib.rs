@@ -27,3 +27,5 @@ pub mod mixed_keys;
 pub mod load;
 /// Client libraries of other languages.
 pub mod foreign_clients;
+/// A power cut as a node's log sees it.
+pub mod lost_tail;

@@ -1,8 +1,8 @@
-//! Writers that go on while nodes fail, and know what was acknowledged to them. Each key belongs to one writer, who writes
-//! ascending numbers to it and repeats a number until it is acknowledged: afterwards the key must hold its last acknowledged
-//! number, or the one in flight.
+//! Writers that go on while nodes fail, and know what was acknowledged to them. Each key is a set that belongs to one writer,
+//! who adds ascending numbers and repeats a number until it is acknowledged: afterwards each set must hold all its acknowledged
+//! numbers, so that no later write hides the loss of an earlier one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -16,8 +16,8 @@ const KEYS_PER_WRITER: u64 = 60;
 /// What a load has written.
 #[derive(Default, Debug)]
 pub struct Written {
-    /// Key → the last number acknowledged.
-    pub acknowledged: BTreeMap<String, u64>,
+    /// Key → the numbers acknowledged.
+    pub acknowledged: BTreeMap<String, Vec<u64>>,
     /// Number of acknowledged writes.
     pub count: u64,
     /// Error replies other than redirections, each once, with how often.
@@ -84,11 +84,11 @@ fn write(mut router: Router, prefix: &str, stop: &AtomicBool, acknowledged: &Ato
     let mut number = 0_u64;
     while !stop.load(Ordering::Relaxed) {
         let key = format!("{prefix}:{}", number % KEYS_PER_WRITER);
-        match router.call(&["SET", &key, &number.to_string()]) {
-            Ok(reply) if reply.is_ok() => {
+        match router.call(&["SADD", &key, &number.to_string()]) {
+            Ok(Reply::Integer(_)) => {
                 written.longest_gap = written.longest_gap.max(last.elapsed());
                 last = Instant::now();
-                written.acknowledged.insert(key, number);
+                written.acknowledged.entry(key).or_default().push(number);
                 written.count += 1;
                 acknowledged.fetch_add(1, Ordering::Relaxed);
                 number += 1;
@@ -107,20 +107,18 @@ fn write(mut router: Router, prefix: &str, stop: &AtomicBool, acknowledged: &Ato
 }
 
 impl Written {
-    /// What was acknowledged and is not there.
+    /// What was acknowledged and is not there: keys, and how many numbers they lack.
     pub fn lost(&self, ports: &[u16]) -> Vec<String> {
         let mut router = Router::new(ports);
         let mut lost = Vec::new();
-        for (key, &number) in &self.acknowledged {
-            let found = router.call(&["GET", key]).expect("the cluster answers");
-            let holds = match &found {
-                Reply::Bulk(text) => {
-                    String::from_utf8_lossy(text).parse::<u64>().is_ok_and(|found| found >= number)
-                }
-                _ => false,
-            };
-            if !holds {
-                lost.push(format!("{key}: {number} was acknowledged, found {found}"));
+        for (key, numbers) in &self.acknowledged {
+            let found = router.call(&["SMEMBERS", key]).expect("the cluster answers").array();
+            let found: BTreeSet<u64> =
+                found.iter().map(|member| member.text().parse().expect("a number")).collect();
+            let missing: Vec<&u64> = numbers.iter().filter(|number| !found.contains(number)).collect();
+            if let Some(first) = missing.first() {
+                let (count, total) = (missing.len(), numbers.len());
+                lost.push(format!("{key}: {count} of {total} acknowledged numbers, the first is {first}"));
             }
         }
         lost

@@ -1,4 +1,4 @@
-//! Nodes are killed, paused and handed over at random while clients write: whatever happens, the cluster becomes whole again by
+//! Nodes are killed, paused, handed over and without power at random while clients write: whatever happens, the cluster becomes whole again by
 //! itself, masters and replicas end with equal digests, and no restart loses what a node had acknowledged.
 //! `HOLDFAST_TEST_ROUNDS` sets how long, `HOLDFAST_TEST_SEED` which way.
 
@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use holdfast_tests::cluster::{ClusterUnderTest, NODE_TIMEOUT, Place};
 use holdfast_tests::load::Load;
+use holdfast_tests::lost_tail::lose_tail;
 
 const PLACE: Place = Place {
     binary: env!("CARGO_BIN_EXE_holdfast-under-test"),
@@ -30,9 +31,14 @@ enum Fault {
     PauseMaster,
     PauseReplica,
     HandOver,
+    /// As a kill, but what was not on the disk is gone.
+    PowerCutMaster,
+    PowerCutReplica,
+    PowerCutShard,
+    PowerCutAll,
 }
 
-const FAULTS: [Fault; 7] = [
+const FAULTS: [Fault; 11] = [
     Fault::KillMaster,
     Fault::KillReplica,
     Fault::KillShard,
@@ -40,13 +46,28 @@ const FAULTS: [Fault; 7] = [
     Fault::PauseMaster,
     Fault::PauseReplica,
     Fault::HandOver,
+    Fault::PowerCutMaster,
+    Fault::PowerCutReplica,
+    Fault::PowerCutShard,
+    Fault::PowerCutAll,
 ];
 
 fn strike(cluster: &mut ClusterUnderTest, fault: Fault, dice: &mut fastrand::Rng) {
     let shards = cluster.shards(0);
     let (master, replica) = shards[dice.usize(..shards.len())];
     let away = Duration::from_millis(dice.u64(10..2 * NODE_TIMEOUT.as_millis() as u64));
+    let mut cut_power = |cluster: &mut ClusterUnderTest, nodes: &[usize]| {
+        nodes.iter().for_each(|node| cluster.nodes[*node].signal(libc::SIGKILL));
+        for &node in nodes {
+            cluster.kill9(node);
+            println!("  {} bytes lost at node {node}", lose_tail(cluster.nodes[node].directory(), dice));
+        }
+    };
     match fault {
+        Fault::PowerCutMaster => cut_power(cluster, &[master]),
+        Fault::PowerCutReplica => cut_power(cluster, &[replica]),
+        Fault::PowerCutShard => cut_power(cluster, &[master, replica]),
+        Fault::PowerCutAll => cut_power(cluster, &[0, 1, 2, 3, 4, 5]),
         Fault::KillMaster => cluster.kill9(master),
         Fault::KillReplica => cluster.kill9(replica),
         Fault::KillShard => {

@@ -1,18 +1,17 @@
 //! Acceptance 1 of the second issue: masters die and replicas take over, in a cluster of six real processes. One cluster for all
 //! tests, lent to one at a time. `HOLDFAST_TEST_KEYS=100000` writes as many keys as the acceptance by hand.
 
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use holdfast_storage::log::SEGMENT_HEADER_SIZE;
 use holdfast_tests::client::Reply;
 use holdfast_tests::cluster::{ClusterUnderTest, NODE_TIMEOUT, PATIENCE, Place, slot_of};
 use holdfast_tests::cluster_view;
 use holdfast_tests::load::Load;
+use holdfast_tests::lost_tail::lose;
 use holdfast_tests::mixed_keys::{assert_all_there, connect, write};
 use holdfast_tests::router::{Router, redirection};
 use holdfast_tests::shared_cluster::SharedCluster;
+use holdfast_words::Lsn;
 
 const PLACE: Place = Place {
     binary: env!("CARGO_BIN_EXE_holdfast-under-test"),
@@ -265,20 +264,6 @@ fn a_master_that_lost_its_disk_wipes_nobody_and_can_be_replaced_at_its_address()
     assert_all_there(&mut connect(&cluster.addresses()), "disk", 0..2000);
 }
 
-/// Takes the end of a stopped node's log away, as a power cut does with what was not on the disk yet.
-fn cut_log(directory: &Path, from: u64, to: u64) {
-    let segments = std::fs::read_dir(directory.join("wal")).expect("the log's directory");
-    let first_lsns = segments.filter_map(|entry| {
-        let path = entry.expect("an entry").path();
-        let first: u64 = path.file_name()?.to_str()?.strip_suffix(".wal")?.parse().ok()?;
-        (first <= from).then_some((first, path))
-    });
-    let (first, path) = first_lsns.max().expect("a segment holds it");
-    let file = std::fs::File::options().write(true).open(path).expect("it can be written");
-    let zeros = vec![0; (to - from) as usize];
-    file.write_all_at(&zeros, SEGMENT_HEADER_SIZE + from - first).expect("it can be written");
-}
-
 #[test]
 fn what_a_master_lost_by_a_power_cut_is_cut_off_at_its_replica_too() {
     let mut cluster = CLUSTER.lend();
@@ -298,7 +283,7 @@ fn what_a_master_lost_by_a_power_cut_is_cut_off_at_its_replica_too() {
     cluster.wait_caught_up(master, replica);
     let to = end();
     cluster.kill9(master);
-    cut_log(cluster.nodes[master].directory(), from, to);
+    lose(cluster.nodes[master].directory(), Lsn(from), Lsn(to));
     cluster.restart(master);
     // More than was lost, so that the positions alone would fit again.
     let mut router = Router::new(&cluster.ports());
