@@ -1,0 +1,109 @@
+//! `holdfast-bench`: redis-benchmark against holdfast-server and redis-server in turn, on the same core, with the same options,
+//! and a table of the ratios. `cargo run --release -p holdfast-tests --bin holdfast-bench -- --out docs/bench.md`
+//!
+//! Both servers run all the time; each round measures every test on one and then the other, and who comes first changes from
+//! round to round. So the two measurements of a pair are moments apart, and the noise of a busy machine mostly hits both.
+//! Modules in layer order, lowest first.
+
+/// What is measured, and how: the command line.
+mod options;
+/// Processors and process times, as Linux tells them.
+mod machine;
+/// The two servers as real processes.
+mod servers;
+/// One test on one server: redis-benchmark's rate, the server's CPU time.
+mod measure;
+/// The table.
+mod report;
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::Parser as _;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::machine::Cores;
+use crate::measure::{Pair, Sample, Test};
+use crate::options::Options;
+use crate::report::Row;
+use crate::servers::{Kind, Server};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // The node that is measured is this very binary, so that one `cargo run --release` builds all there is to build.
+    let mut arguments = std::env::args_os().skip(1).peekable();
+    if arguments.peek().is_some_and(|first| first == servers::NODE_VERB) {
+        return holdfast_server::main(arguments.skip(1).collect());
+    }
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("holdfast-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
+    let tests = measure::chosen(&options.tests)?;
+    let cores = Cores::choose();
+    let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let start = |kind| Server::start(kind, directory.path(), options.cluster, &cores);
+    let servers = [start(Kind::Holdfast)?, start(Kind::Redis)?];
+    let steps = options.pipeline.len() * usize::from(options.rounds) * tests.len() * servers.len();
+    let progress = progress_bar(steps as u64);
+    let mut rows = Vec::new();
+    for &pipeline in &options.pipeline {
+        let mut pairs: Vec<Vec<Pair>> = tests.iter().map(|_| Vec::new()).collect();
+        for round in 0..usize::from(options.rounds) {
+            servers.iter().try_for_each(Server::empty)?;
+            for (test, pairs) in tests.iter().zip(&mut pairs) {
+                progress.set_message(format!("P={pipeline} round {} {}", round + 1, test.name));
+                pairs.push(measure_pair(&servers, test, pipeline, round, options, &cores, &progress)?);
+            }
+        }
+        rows.extend(tests.iter().zip(pairs).map(|(test, pairs)| Row {
+            test: test.name.to_owned(),
+            pipeline,
+            pairs,
+        }));
+    }
+    progress.finish_and_clear();
+    let text = report::markdown(options, &cores, &servers, &rows);
+    print!("{text}");
+    if let Some(path) = &options.out {
+        std::fs::write(path, &text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// One test on both servers; who comes first alternates.
+fn measure_pair(
+    servers: &[Server; 2],
+    test: &Test,
+    pipeline: u32,
+    round: usize,
+    options: &Options,
+    cores: &Cores,
+    progress: &ProgressBar,
+) -> Result<Pair> {
+    let mut samples = [Sample::default(); 2];
+    for step in 0..servers.len() {
+        let index = (step + round) % servers.len();
+        let sample = measure::run(&servers[index], test, pipeline, options, cores);
+        samples[index] =
+            sample.with_context(|| format!("{} on {}", test.name, servers[index].kind.name()))?;
+        progress.inc(1);
+    }
+    let [holdfast, redis] = samples;
+    Ok(Pair { holdfast, redis })
+}
+
+/// On a terminal's standard error; nowhere otherwise.
+fn progress_bar(steps: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} of {duration}  {msg}");
+    bar.with_style(style.expect("the template is right"))
+}

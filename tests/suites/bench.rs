@@ -1,0 +1,41 @@
+//! Acceptance 8 of the second issue: the benchmark command runs both servers in turn and prints the table. What it measures is
+//! of no interest here: the runs are far too short.
+
+use std::process::Command;
+
+fn bench(options: &[&str]) -> Option<String> {
+    if Command::new("redis-benchmark").arg("--version").output().is_err() {
+        eprintln!("skipped: redis-benchmark is not installed");
+        return None;
+    }
+    let short = ["--rounds", "1", "--requests", "400", "--clients", "4", "--keys", "100"];
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_holdfast-bench")).args(short).args(options).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    Some(text)
+}
+
+fn assert_rows(text: &str, rows: &[&str]) {
+    for row in rows {
+        assert!(text.contains(&format!("| {row} |")), "no row {row}:\n{text}");
+    }
+}
+
+#[test]
+fn every_test_of_redis_benchmark_runs_on_both_servers() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("table.md");
+    let Some(text) = bench(&["--pipeline", "16", "--out", out.to_str().unwrap()]) else { return };
+    assert_rows(&text, &["PING_INLINE | 16", "SET | 16", "ZPOPMIN | 16", "LRANGE_600 | 16", "MSET | 16"]);
+    assert_eq!(std::fs::read_to_string(out).unwrap(), text);
+}
+
+#[test]
+fn both_servers_can_be_cluster_nodes() {
+    let Some(text) = bench(&["--pipeline", "1", "--tests", "set,mset,lrange_100", "--cluster"]) else {
+        return;
+    };
+    assert_rows(&text, &["SET | 1", "MSET | 1", "LRANGE_100 | 1"]);
+    assert!(text.contains("cluster nodes that own all slots"), "{text}");
+}
