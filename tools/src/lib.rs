@@ -5,6 +5,8 @@
 pub mod nodes;
 /// Text for terminals: tables, colours, values as redis-cli prints them.
 pub mod print;
+/// A bar while a log is walked.
+pub mod progress;
 /// `holdfast up` and `holdfast down`: a local cluster.
 pub mod up;
 /// `holdfast status`: who is who, and how far.

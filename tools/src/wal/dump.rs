@@ -9,10 +9,11 @@ use holdfast_storage::log::{MORE_FOLLOWS, RecordKind, RecordView, VisitError, re
 use holdfast_storage::mutation::{Bin, DeleteReason, Expiry, Mutation, decode_body};
 use holdfast_words::Lsn;
 
+use super::time::{self, utc};
 use crate::print::quoted;
 
 /// Which records are printed, and how.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(super) struct Filter {
     /// Only this slot
     #[arg(long)]
@@ -26,6 +27,12 @@ pub(super) struct Filter {
     /// Up to this LSN
     #[arg(long)]
     pub(super) to: Option<u64>,
+    /// From this moment on: 2026-11-23, 2026-11-23T22:00:00 (UTC), milliseconds since 1970, or -10m before now
+    #[arg(long, value_parser = time::parse, allow_hyphen_values = true, value_name = "MOMENT")]
+    pub(super) since: Option<u64>,
+    /// Before this moment, written likewise
+    #[arg(long, value_parser = time::parse, allow_hyphen_values = true, value_name = "MOMENT")]
+    pub(super) until: Option<u64>,
     /// One JSON object a line
     #[arg(long)]
     pub(super) json: bool,
@@ -46,7 +53,9 @@ pub(super) fn dump(directory: &Path, filter: &Filter, out: &mut dyn Write) -> Re
 fn print_record(record: &RecordView<'_>, filter: &Filter, out: &mut dyn Write) -> Result<(), VisitError> {
     let header = &record.header;
     let wanted = filter.slot.is_none_or(|slot| slot == header.slot.number())
-        && filter.to.is_none_or(|to| record.lsn.0 < to);
+        && filter.to.is_none_or(|to| record.lsn.0 < to)
+        && filter.since.is_none_or(|since_ms| header.wall_clock_ms >= since_ms)
+        && filter.until.is_none_or(|until_ms| header.wall_clock_ms < until_ms);
     if !wanted {
         return Ok(());
     }
@@ -156,33 +165,4 @@ fn describe(mutation: &Mutation<'_>, full: bool) -> String {
         }
     };
     format!("{} {rest}", name_of(mutation)).trim_end().to_owned()
-}
-
-/// Milliseconds since 1970 as `2026-11-23T20:00:00.000Z` (proleptic Gregorian calendar).
-pub(super) fn utc(ms: u64) -> String {
-    let (days, in_day) = (ms / 86_400_000, ms % 86_400_000);
-    // Days since 0000-03-01, so that the leap day ends a year.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hours, minutes) = (in_day / 3_600_000, in_day / 60_000 % 60);
-    let (seconds, millis) = (in_day / 1000 % 60, in_day % 1000);
-    format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{millis:03}Z")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::utc;
-
-    #[test]
-    fn times_are_printed_in_utc() {
-        assert_eq!(utc(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(utc(951_782_400_123), "2000-02-29T00:00:00.123Z");
-        assert_eq!(utc(1_700_000_000_000), "2023-11-14T22:13:20.000Z");
-    }
 }

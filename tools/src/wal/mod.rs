@@ -1,5 +1,7 @@
 //! `holdfast wal`: reads the log of a stopped or running node, read-only. A thin front over storage's reader.
 
+/// Moments, printed and read.
+mod time;
 /// Records as text or JSON.
 mod dump;
 /// Segments.
@@ -129,25 +131,11 @@ mod tests {
         let dir = sample.path().to_owned();
         let (result, text) = run(WalVerb::Ls { dir: dir.clone() });
         assert!(result.is_ok() && text.contains("sealed"), "{text}");
-        let filter = dump::Filter {
-            slot: Some(12182),
-            from: None,
-            to: Some(300),
-            key: None,
-            json: false,
-            full: false,
-        };
+        let filter = dump::Filter { slot: Some(12182), to: Some(300), ..dump::Filter::default() };
         let (result, text) = run(WalVerb::Dump { dir: dir.clone(), filter });
         assert!(result.is_ok() && text.contains(r#"SetString "foo" "value \x01 2""#), "{text}");
         assert!(text.lines().count() < 10);
-        let filter = dump::Filter {
-            slot: None,
-            from: None,
-            to: None,
-            key: Some("foo".into()),
-            json: true,
-            full: false,
-        };
+        let filter = dump::Filter { key: Some("foo".into()), json: true, ..dump::Filter::default() };
         let (result, text) = run(WalVerb::Dump { dir: dir.clone(), filter });
         result.unwrap();
         assert!(text.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()));
@@ -156,6 +144,40 @@ mod tests {
         assert!(result.is_ok() && text.contains("SetString") && text.contains("12182"), "{text}");
         let (result, text) = run(WalVerb::Verify { dir });
         assert!(result.is_ok() && text.contains("200 records"), "{text}");
+    }
+
+    /// What a whole command line gives.
+    fn run_line(words: &[&str]) -> (Result<()>, String) {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            wal: WalArguments,
+        }
+        let line =
+            <Line as clap::Parser>::try_parse_from([&["wal"], words].concat()).map_err(anyhow::Error::from);
+        line.map_or_else(|error| (Err(error), String::new()), |line| run(line.wal.verb))
+    }
+
+    #[test]
+    fn records_are_chosen_by_their_time() {
+        // One record a second from 2023-11-14T22:13:20Z on, 200 of them.
+        let sample = sample();
+        let dir = sample.path().to_str().unwrap();
+        let count = |options: &[&str]| {
+            let (result, text) = run_line(&[&["dump", dir], options].concat());
+            result.unwrap_or_else(|error| panic!("{options:?}: {error:#}"));
+            text.lines().count()
+        };
+        assert_eq!(count(&[]), 200);
+        assert_eq!(count(&["--since", "2023-11-14T22:15:00"]), 100);
+        assert_eq!(count(&["--until", "2023-11-14T22:15:00"]), 100, "the moment itself is not part of it");
+        assert_eq!(count(&["--since", "1700000010000", "--until", "1700000013000"]), 3);
+        assert_eq!(count(&["--since", "2023-11-14", "--until", "2023-11-15"]), 200);
+        assert_eq!(count(&["--since", "2023-11-15"]), 0);
+        assert_eq!(count(&["--until", "-10m"]), 200);
+        assert_eq!(count(&["--since", "-10m"]), 0);
+        let (result, _) = run_line(&["dump", dir, "--since", "yesterday"]);
+        assert!(result.unwrap_err().to_string().contains("is no moment"));
     }
 
     #[test]

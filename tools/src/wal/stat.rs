@@ -9,8 +9,10 @@ use holdfast_storage::log::{RecordKind, RecordView, VisitError, reader};
 use holdfast_storage::mutation::decode_body;
 use holdfast_words::Lsn;
 
-use super::dump::{name_of, utc};
+use super::dump::name_of;
+use super::time::utc;
 use crate::print::human_bytes;
+use crate::progress::WalkProgress;
 
 #[derive(Clone, Copy, Default)]
 struct Sum {
@@ -34,7 +36,9 @@ pub(super) fn stat(directory: &Path, out: &mut dyn Write) -> Result<()> {
     let mut kinds: BTreeMap<String, Sum> = BTreeMap::new();
     let mut slots: BTreeMap<String, Sum> = BTreeMap::new();
     let mut times: BTreeMap<u64, Sum> = BTreeMap::new();
+    let mut progress = WalkProgress::through(&reader::look(directory)?);
     let mut count = |record: &RecordView<'_>| -> Result<(), VisitError> {
+        progress.reached(record.lsn);
         let bytes = record.bytes.len();
         times.entry(record.header.wall_clock_ms / BUCKET_MS).or_default().add(bytes);
         if record.header.kind == RecordKind::Mutations {
@@ -49,6 +53,7 @@ pub(super) fn stat(directory: &Path, out: &mut dyn Write) -> Result<()> {
         Ok(())
     };
     reader::read(directory, Lsn::ZERO, &mut count)?;
+    drop(progress);
     chart(out, "by change", kinds.into_iter().collect())?;
     let mut slots: Vec<(String, Sum)> = slots.into_iter().collect();
     slots.sort_by_key(|(_, sum)| std::cmp::Reverse(sum.bytes));
