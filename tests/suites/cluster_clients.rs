@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use holdfast_tests::cluster::{Place, redis_cli, slot_of, text_of};
 use holdfast_tests::foreign_clients::{ioredis, python};
@@ -109,4 +111,69 @@ fn a_command_over_two_slots_is_refused_and_one_over_a_hash_tag_is_not() {
     assert!(two.starts_with("CROSSSLOT Keys in request don't hash to the same slot"), "{two}");
     let tagged = text_of(&redis_cli(&["-c", "-p", &port, "MSET", "{t}a", "1", "{t}b", "2"]));
     assert_eq!(tagged.trim(), "OK");
+}
+
+/// Programs that use the cluster while each shard's master hands over to its replica.
+fn assert_runs_through_handovers(command: &mut Command) {
+    let cluster = CLUSTER.lend();
+    command.args([cluster.nodes[0].port.to_string(), "6".to_owned()]);
+    let program = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it can be started");
+    std::thread::sleep(Duration::from_secs(1));
+    for (_, replica) in cluster.shards(0) {
+        assert!(cluster.ask(replica, &["CLUSTER", "FAILOVER"]).is_ok());
+        cluster.wait_until_promoted(replica);
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    let output = program.wait_with_output().expect("it ends");
+    let text = text_of(&output);
+    assert!(output.status.success(), "{text}\n{}", cluster.logs());
+    print!("{text}");
+}
+
+#[test]
+fn a_python_program_notices_no_handover() {
+    match python(TARGET) {
+        Ok(python) => {
+            assert_runs_through_handovers(Command::new(python).arg(script("python_through_handovers.py")))
+        }
+        Err(reason) => println!("skipped: no redis-py: {reason}"),
+    }
+}
+
+#[test]
+fn a_node_program_notices_no_handover() {
+    match ioredis(TARGET) {
+        Ok(modules) => assert_runs_through_handovers(
+            Command::new("node").env("NODE_PATH", modules).arg(script("node_through_handovers.js")),
+        ),
+        Err(reason) => println!("skipped: no ioredis: {reason}"),
+    }
+}
+
+#[test]
+fn a_rust_program_notices_no_handover() {
+    let cluster = CLUSTER.lend();
+    let stop = AtomicBool::new(false);
+    let count = std::thread::scope(|scope| {
+        let program = scope.spawn(|| {
+            let mut connection = connect(&cluster.addresses());
+            let mut number = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let key = format!("rust:handover:{}", number % 500);
+                let () = connection.set(&key, number).expect("a write");
+                let found: u64 = connection.get(&key).expect("a read");
+                assert_eq!(found, number);
+                number += 1;
+            }
+            number
+        });
+        for (_, replica) in cluster.shards(0) {
+            assert!(cluster.ask(replica, &["CLUSTER", "FAILOVER"]).is_ok());
+            cluster.wait_until_promoted(replica);
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        stop.store(true, Ordering::Relaxed);
+        program.join().expect("the program")
+    });
+    println!("rust: {count} writes and reads");
 }

@@ -1,11 +1,14 @@
 //! From the master: log and full copies to one replica. Reads the log's files (what was written just now is still in the
 //! kernel's memory), so that a replica that is slow or away costs the master no memory but one chunk and the socket's buffer.
 
+use std::collections::BTreeMap;
+use std::mem::Discriminant;
 use std::sync::Arc;
 
 use holdfast_storage::checkpoint::image_format::{ChunkHeader, Compression, ImageBuilder};
 use holdfast_storage::log::ReadError;
 use holdfast_words::{Epoch, LogPoint, Lsn, NodeId, SLOT_COUNT, ShardId, SlotId};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::member::Member;
@@ -63,6 +66,8 @@ pub struct Sender {
     mastership: watch::Receiver<Option<Mastership>>,
     written: Arc<Notify>,
     node_timeout_ms: u64,
+    /// Whom the log says to be refused, and why; it does not say it again with every try.
+    told: Mutex<BTreeMap<NodeId, Discriminant<SendError>>>,
 }
 
 impl Sender {
@@ -76,7 +81,7 @@ impl Sender {
         let written = Arc::new(Notify::new());
         let wake = written.clone();
         member.store.log().positions().subscribe_written(move || wake.notify_waiters());
-        Arc::new(Self { member, replicas, mastership, written, node_timeout_ms })
+        Arc::new(Self { member, replicas, mastership, written, node_timeout_ms, told: Mutex::default() })
     }
 
     /// Serves the replica at the other end until one side has enough.
@@ -91,12 +96,20 @@ impl Sender {
             SendError::Ended | SendError::Frame(_) => {
                 tracing::info!(replica = %peer, %error, "a replica left")
             }
-            _ => tracing::warn!(replica = %peer, %error, "the log stream to a replica ends"),
+            _ if self.is_news(peer, &error) => {
+                tracing::warn!(replica = %peer, %error, "the log stream to a replica ends")
+            }
+            _ => tracing::debug!(replica = %peer, %error, "the log stream to a replica ends"),
         }
         if let Ok(bytes) = (Message::Refused { reason: error.to_string() }).encode() {
             // It may be gone already; then there is nobody to tell.
             platform::within_ms(1000, writer.send(&bytes)).await.map(Result::ok);
         }
+    }
+
+    fn is_news(&self, peer: NodeId, error: &SendError) -> bool {
+        let kind = std::mem::discriminant(error);
+        self.told.lock().insert(peer, kind) != Some(kind)
     }
 
     async fn serve_until_error(
@@ -128,6 +141,7 @@ impl Sender {
         };
         let stream = Stream { sender: self, peer, mastership, cuts: self.cuts() };
         let (connection, from) = stream.agree(&theirs, copy, writer).await?;
+        self.told.lock().remove(&peer);
         let result = tokio::select! {
             result = stream.ship(connection, from, writer) => result,
             result = stream.listen(connection, reader) => result,
