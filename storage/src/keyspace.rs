@@ -1,69 +1,60 @@
 //! The keys of one slot: lookup, expiry, memory. Read by everybody; changed by `apply` alone.
 
-use std::cell::Cell;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
+use crate::mutation::Expiry;
 use crate::platform::clock;
-use crate::types::table::{Keyed, Table};
-use crate::types::{Value, ValueRef, value_format};
-
-pub(crate) struct Entry {
-    key: Box<[u8]>,
-    pub(crate) value: Value,
-    /// When it expires, milliseconds since 1970; 0: never.
-    expires_at_ms: u64,
-    /// When it was last used, seconds by the monotonic clock.
-    used_at: Cell<u32>,
-}
-
-impl Keyed for Entry {
-    fn key(&self) -> &[u8] {
-        &self.key
-    }
-}
-
-/// Where OBJECT IDLETIME counts from.
-fn now_seconds() -> u32 {
-    (clock::monotonic_ms() / 1000) as u32
-}
+use crate::types::entry::{Entry, Held};
+use crate::types::rank_tree::RankTree;
+use crate::types::table::{Keyed, Own, Table, hash_of};
+use crate::types::{StringRef, Value, ValueRef, digest};
 
 /// The keys of a slot.
 #[derive(Default)]
 pub struct Keyspace {
-    keys: Table<Entry>,
-    volatile: usize,
-    /// `(expiry, key)`, soonest first; lazily: an entry whose key has another expiry by now, or none, is passed over.
-    expiries: BinaryHeap<Reverse<(u64, Box<[u8]>)>>,
-    /// Bytes of memory of keys and values.
-    memory: usize,
+    pub(crate) keys: Table<Entry>,
+    /// `(expiry, hash of the key)` of every key that expires, soonest first.
+    expiries: RankTree<(u64, u64)>,
+    /// Bytes of memory of the entries.
+    pub(crate) memory: usize,
+}
+
+fn is_live(entry: &Entry, now_ms: u64) -> bool {
+    entry.expires_at_ms().is_none_or(|at_ms| at_ms > now_ms)
 }
 
 impl Keyspace {
+    fn entry(&self, key: &[u8]) -> Option<&Entry> {
+        self.keys.get(&Own, key)
+    }
+
     fn live(&self, key: &[u8], now_ms: u64) -> Option<&Entry> {
-        self.keys.get(key).filter(|entry| entry.expires_at_ms == 0 || entry.expires_at_ms > now_ms)
+        self.entry(key).filter(|entry| is_live(entry, now_ms))
     }
 
     /// What the key holds, unless it has expired; counts as a use.
     pub fn get(&self, key: &[u8], now_ms: u64) -> Option<ValueRef<'_>> {
         let entry = self.live(key, now_ms)?;
-        entry.used_at.set(now_seconds());
-        Some(entry.value.as_ref())
+        entry.touch(clock::coarse_seconds());
+        Some(entry.value())
     }
 
     /// What the key holds, unless it has expired; does not count as a use.
     pub fn peek(&self, key: &[u8], now_ms: u64) -> Option<ValueRef<'_>> {
-        self.live(key, now_ms).map(|entry| entry.value.as_ref())
+        self.live(key, now_ms).map(Entry::value)
+    }
+
+    /// Whether the key is there and has not expired; does not count as a use.
+    pub fn contains(&self, key: &[u8], now_ms: u64) -> bool {
+        self.live(key, now_ms).is_some()
     }
 
     /// When the key expires, milliseconds since 1970, whether or not that is past; `None` when it does not or is missing.
     pub fn expiry_ms(&self, key: &[u8]) -> Option<u64> {
-        self.keys.get(key).map(|entry| entry.expires_at_ms).filter(|&at_ms| at_ms > 0)
+        if self.expiries.is_empty() { None } else { self.entry(key)?.expires_at_ms() }
     }
 
     /// Whether the key is there but its time is past.
     pub fn is_expired(&self, key: &[u8], now_ms: u64) -> bool {
-        self.volatile > 0 && self.expiry_ms(key).is_some_and(|at_ms| at_ms <= now_ms)
+        self.expiry_ms(key).is_some_and(|at_ms| at_ms <= now_ms)
     }
 
     /// Number of keys, expired ones included.
@@ -78,26 +69,25 @@ impl Keyspace {
 
     /// Number of keys that expire.
     pub fn volatile_len(&self) -> usize {
-        self.volatile
+        self.expiries.len()
     }
 
     /// Seconds since the key was last used (OBJECT IDLETIME).
     pub fn idle_seconds(&self, key: &[u8], now_ms: u64) -> Option<u64> {
-        self.live(key, now_ms).map(|entry| u64::from(now_seconds().saturating_sub(entry.used_at.get())))
+        let entry = self.live(key, now_ms)?;
+        Some(u64::from(clock::coarse_seconds().saturating_sub(entry.used_at())))
     }
 
     /// Bytes of memory that the key and its value take.
     pub fn memory_usage(&self, key: &[u8], now_ms: u64) -> Option<usize> {
-        self.live(key, now_ms).map(exact_bytes)
+        self.live(key, now_ms).map(|entry| size_of::<Entry>() + entry.memory_bytes())
     }
 
-    /// One key that has not expired, each about as likely as any other; `None` when none is found in a few draws.
+    /// One key that has not expired, each equally likely; `None` when none is found in a few draws.
     pub fn random_key(&self, dice: &mut fastrand::Rng, now_ms: u64) -> Option<&[u8]> {
         const DRAWS: usize = 100;
-        let draw = |_| {
-            self.keys.random(dice).filter(|entry| entry.expires_at_ms == 0 || entry.expires_at_ms > now_ms)
-        };
-        if self.is_empty() { None } else { (0..DRAWS).find_map(draw).map(|entry| &*entry.key) }
+        let draw = |_| self.keys.random(dice).filter(|entry| is_live(entry, now_ms));
+        if self.is_empty() { None } else { (0..DRAWS).find_map(draw).map(Entry::key) }
     }
 
     /// Shows about `count` keys from `cursor` on, expired ones included; see [`Table::scan`].
@@ -107,159 +97,188 @@ impl Keyspace {
         count: usize,
         mut show: impl FnMut(&[u8], ValueRef<'_>, Option<u64>),
     ) -> u64 {
-        self.keys.scan(cursor, count, |entry| {
-            show(&entry.key, entry.value.as_ref(), Some(entry.expires_at_ms).filter(|&at_ms| at_ms > 0));
-        })
+        self.keys.scan(&Own, cursor, count, |entry| show(entry.key(), entry.value(), entry.expires_at_ms()))
     }
 
     /// Shows every key with its value and expiry, expired ones included.
     pub fn for_each(&self, mut show: impl FnMut(&[u8], ValueRef<'_>, Option<u64>)) {
         for entry in self.keys.iter() {
-            show(&entry.key, entry.value.as_ref(), Some(entry.expires_at_ms).filter(|&at_ms| at_ms > 0));
+            show(entry.key(), entry.value(), entry.expires_at_ms());
         }
     }
 
-    /// Bytes of memory of keys and values.
+    /// Bytes of memory of keys and values. Takes no walk.
     pub fn memory_bytes(&self) -> usize {
-        self.memory
+        self.memory + self.keys.memory_bytes() + self.expiries.memory_bytes()
     }
 
-    /// Whether a key's time may be past.
+    /// When the next key expires, milliseconds since 1970.
+    pub fn next_expiry_ms(&self) -> Option<u64> {
+        self.expiries.first().map(|(at_ms, _)| at_ms)
+    }
+
+    /// Whether a key's time is past.
     pub fn is_due(&self, now_ms: u64) -> bool {
-        self.expiries.peek().is_some_and(|Reverse((at_ms, _))| *at_ms <= now_ms)
+        self.next_expiry_ms().is_some_and(|at_ms| at_ms <= now_ms)
     }
 
-    /// Up to `limit` keys whose time is past. What is returned is to be deleted: it is not returned again.
-    pub fn take_expired(&mut self, now_ms: u64, limit: usize, out: &mut Vec<Box<[u8]>>) {
-        while out.len() < limit && self.is_due(now_ms) {
-            let Some(Reverse((at_ms, key))) = self.expiries.pop() else { return };
-            if self.expiry_ms(&key) == Some(at_ms) {
-                out.push(key);
-            }
+    /// Adds keys whose time is past to `out`, the longest past first, until there are `limit`.
+    pub fn collect_expired(&self, now_ms: u64, limit: usize, out: &mut Vec<Box<[u8]>>) {
+        let room = limit.saturating_sub(out.len());
+        let due = self.expiries.iter_from(0).take_while(|(at_ms, _)| *at_ms <= now_ms);
+        for (at_ms, hash) in due.take(room) {
+            let entry = self
+                .keys
+                .find(hash, |entry| entry.expires_at_ms() == Some(at_ms) && hash_of(entry.key()) == hash);
+            out.push(entry.expect("every expiry is a key's").key().into());
         }
     }
 
     /// A number that depends on keys, types, contents and expiries alone, not on order or form: equal slots, equal digests.
     pub fn digest(&self) -> u64 {
-        let mut sum = 0u64;
-        let mut bytes = Vec::new();
-        self.for_each(|key, value, expiry| {
-            bytes.clear();
-            bytes.extend_from_slice(&(key.len() as u64).to_le_bytes());
-            bytes.extend_from_slice(key);
-            bytes.extend_from_slice(&expiry.unwrap_or(0).to_le_bytes());
-            value_format::canonical(value, &mut bytes);
-            // Two CRCs over different prefixes make 64 bits; the sum does not depend on the order.
-            let low = crc32fast::hash(&bytes);
-            bytes.push(0x5a);
-            let high = crc32fast::hash(&bytes[1..]);
-            sum = sum
-                .wrapping_add((u64::from(high) << 32 | u64::from(low)).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        });
-        sum
+        let each = self.keys.iter();
+        each.map(|entry| digest::of_key(entry.key(), entry.value(), entry.expires_at_ms()))
+            .fold(0, u64::wrapping_add)
     }
 
-    /// Changes a key's value, or makes it out of `empty`; the memory count follows. The key goes when `change` says so.
-    pub(crate) fn change<R>(
-        &mut self,
-        key: &[u8],
-        empty: impl FnOnce() -> Value,
-        change: impl FnOnce(&mut Value) -> (R, bool),
-    ) -> R {
-        if self.keys.get(key).is_none() {
-            let entry = Entry {
-                key: key.into(),
-                value: empty(),
-                expires_at_ms: 0,
-                used_at: Cell::new(now_seconds()),
-            };
-            self.memory += counted_bytes(&entry);
-            self.keys.insert(entry);
-        }
-        let entry = self.keys.get_mut(key).expect("entered just now");
-        let before = counted_bytes(entry);
-        let (result, gone) = change(&mut entry.value);
-        self.memory = (self.memory + counted_bytes(entry)).saturating_sub(before);
-        if gone {
-            self.remove(key);
-        }
-        result
-    }
-
-    /// The key holds this value.
-    pub(crate) fn put(&mut self, key: &[u8], value: Value, expires_at_ms: Option<u64>) {
-        match self.keys.get_mut(key) {
-            Some(entry) => {
-                let before = counted_bytes(entry);
-                entry.value = value;
-                entry.used_at.set(now_seconds());
-                self.memory = (self.memory + counted_bytes(entry)).saturating_sub(before);
-            }
-            None => {
-                let entry =
-                    Entry { key: key.into(), value, expires_at_ms: 0, used_at: Cell::new(now_seconds()) };
-                self.memory += counted_bytes(&entry);
-                self.keys.insert(entry);
-            }
-        }
-        if let Some(at_ms) = expires_at_ms {
-            self.set_expiry(key, at_ms);
-        }
-    }
-
-    /// When the key expires, 0 for never; `false` when it is missing or that is so already.
-    pub(crate) fn set_expiry(&mut self, key: &[u8], at_ms: u64) -> bool {
-        let Some(entry) = self.keys.get_mut(key) else { return false };
-        let before = std::mem::replace(&mut entry.expires_at_ms, at_ms);
-        if before == at_ms {
-            return false;
-        }
-        self.volatile = self.volatile + usize::from(at_ms > 0) - usize::from(before > 0);
-        if at_ms > 0 {
-            self.expiries.push(Reverse((at_ms, key.into())));
-            self.sweep_expiries();
-        }
+    /// Changes an entry; the counts follow. `false`: it is missing.
+    fn change_entry(&mut self, key: &[u8], change: impl FnOnce(&mut Entry)) -> bool {
+        let hash = hash_of(key);
+        let Some(entry) = self.keys.find_mut(hash, |entry| entry.key() == key) else { return false };
+        let before = (entry.memory_bytes(), entry.expires_at_ms());
+        change(entry);
+        let after = (entry.memory_bytes(), entry.expires_at_ms());
+        self.memory = self.memory + after.0 - before.0;
+        self.index_expiry(hash, before.1, after.1);
         true
     }
 
-    /// Keeps passed-over entries of the expiry heap from piling up.
-    fn sweep_expiries(&mut self) {
-        if self.expiries.len() > 2 * self.volatile + 16 {
-            let keys = &self.keys;
-            let current =
-                |at_ms: u64, key: &[u8]| keys.get(key).is_some_and(|entry| entry.expires_at_ms == at_ms);
-            self.expiries.retain(|Reverse((at_ms, key))| current(*at_ms, key));
+    fn index_expiry(&mut self, hash: u64, before: Option<u64>, after: Option<u64>) {
+        if before == after {
+            return;
+        }
+        if let Some(at_ms) = before {
+            let rank = self.expiries.rank(|known| *known < (at_ms, hash));
+            let gone = self.expiries.remove(rank);
+            assert_eq!(gone, (at_ms, hash), "every expiry is in the index");
+        }
+        if let Some(at_ms) = after {
+            self.expiries.insert((at_ms, hash), |known| *known < (at_ms, hash));
         }
     }
 
-    /// The key is gone; what it held and its expiry (0: none) are returned.
-    pub(crate) fn remove(&mut self, key: &[u8]) -> Option<(Value, u64)> {
-        let entry = self.keys.remove(key)?;
-        self.memory = self.memory.saturating_sub(counted_bytes(&entry));
-        self.volatile -= usize::from(entry.expires_at_ms > 0);
-        if self.keys.is_empty() {
-            self.memory = 0;
-            self.expiries = BinaryHeap::new();
+    fn enter(&mut self, hash: u64, entry: Entry) {
+        self.memory += entry.memory_bytes();
+        self.index_expiry(hash, None, entry.expires_at_ms());
+        self.keys.insert(&Own, hash, entry);
+    }
+
+    /// The key holds this string, whatever it held before.
+    pub(crate) fn put_string(&mut self, key: &[u8], string: StringRef<'_>, expiry: Expiry) {
+        let known = self.change_entry(key, |entry| {
+            let expires_at_ms = after(expiry, entry.expires_at_ms());
+            entry.set_string(key, string, expires_at_ms);
+            entry.touch(clock::coarse_seconds());
+        });
+        if !known {
+            let entry = Entry::with_string(key, string, after(expiry, None), clock::coarse_seconds());
+            self.enter(hash_of(key), entry);
         }
-        Some((entry.value, entry.expires_at_ms))
+    }
+
+    /// The key holds this value, whatever it held before.
+    pub(crate) fn put_value(&mut self, key: &[u8], value: Value, expiry: Expiry) {
+        let expires_at_ms = after(expiry, self.expiry_ms(key));
+        self.remove(key);
+        let entry = Entry::with_value(key, value, expires_at_ms, clock::coarse_seconds());
+        self.enter(hash_of(key), entry);
+    }
+
+    /// The string is overwritten from `offset` on; the key must hold a string or be missing.
+    pub(crate) fn splice_string(&mut self, key: &[u8], offset: usize, bytes: &[u8]) {
+        if !self.change_entry(key, |entry| entry.splice_string(key, offset, bytes)) {
+            let mut entry = Entry::with_string(key, StringRef::Bytes(b""), None, clock::coarse_seconds());
+            entry.splice_string(key, offset, bytes);
+            self.enter(hash_of(key), entry);
+        }
+    }
+
+    /// Changes a collection; when the key is missing, the one that `create` gives, or else nothing happens and the outcome is
+    /// `None`. `change` says whether the collection is empty now: then the key goes. `change` gets `None` for a string in the
+    /// key's own block; when it fails it has changed nothing.
+    pub(crate) fn change_held<R, E>(
+        &mut self,
+        key: &[u8],
+        create: Option<fn() -> Held>,
+        change: impl FnOnce(Option<&mut Held>) -> Result<(R, bool), E>,
+    ) -> Result<Option<R>, E> {
+        let hash = hash_of(key);
+        let Some(entry) = self.keys.find_mut(hash, |entry| entry.key() == key) else {
+            let Some(create) = create else { return Ok(None) };
+            let mut held = create();
+            let (result, is_empty) = change(Some(&mut held))?;
+            if !is_empty {
+                self.enter(hash, Entry::with_held(key, held, None, clock::coarse_seconds()));
+            }
+            return Ok(Some(result));
+        };
+        let before = entry.memory_bytes();
+        let (result, is_empty) = change(entry.held_mut())?;
+        self.memory = self.memory + entry.memory_bytes() - before;
+        if is_empty {
+            self.remove(key);
+        }
+        Ok(Some(result))
+    }
+
+    /// When the key expires, `None` for never; `false` when it is missing or that is so already.
+    pub(crate) fn set_expiry(&mut self, key: &[u8], expires_at_ms: Option<u64>) -> bool {
+        let mut is_other = false;
+        self.change_entry(key, |entry| {
+            is_other = entry.expires_at_ms() != expires_at_ms;
+            if is_other {
+                entry.set_expiry(expires_at_ms);
+            }
+        });
+        is_other
+    }
+
+    fn take(&mut self, key: &[u8]) -> Option<Entry> {
+        let hash = hash_of(key);
+        let entry = self.keys.remove(&Own, hash, |entry| entry.key() == key)?;
+        self.memory -= entry.memory_bytes();
+        self.index_expiry(hash, entry.expires_at_ms(), None);
+        Some(entry)
+    }
+
+    /// The key is gone; `false` when it was missing.
+    pub(crate) fn remove(&mut self, key: &[u8]) -> bool {
+        self.take(key).is_some()
+    }
+
+    /// What was `from` is `to`, with value and expiry; `false` when `from` is missing.
+    pub(crate) fn rename(&mut self, from: &[u8], to: &[u8]) -> bool {
+        let Some(entry) = self.take(from) else { return false };
+        self.remove(to);
+        self.enter(hash_of(to), entry.renamed(to));
+        true
     }
 }
 
-/// Bytes that a key and its value take.
-fn exact_bytes(entry: &Entry) -> usize {
-    size_of::<Entry>() + entry.key.len() + entry.value.memory_bytes()
+/// The expiry after a write.
+fn after(expiry: Expiry, before: Option<u64>) -> Option<u64> {
+    match expiry {
+        Expiry::Clear => None,
+        Expiry::Keep => before,
+        Expiry::At(at_ms) => Some(expiry_as_logged(at_ms)),
+    }
 }
 
-/// As [`exact_bytes`], but without a walk over large collections: those are counted by their length. For the running count,
-/// which has to be cheap on every change.
-fn counted_bytes(entry: &Entry) -> usize {
-    const ELEMENT_BYTES: usize = 64;
-    let value = match entry.value.as_ref() {
-        ValueRef::String(_) => entry.value.memory_bytes(),
-        ValueRef::Hash(hash) => hash.len() * ELEMENT_BYTES,
-        ValueRef::List(list) => list.len() * ELEMENT_BYTES,
-        ValueRef::Set(set) => set.len() * ELEMENT_BYTES,
-        ValueRef::SortedSet(set) => set.len() * ELEMENT_BYTES,
-    };
-    size_of::<Entry>() + entry.key.len() + value
+/// The expiry that the log's format can say and that images keep apart from "never": live and replayed they must be the same.
+pub(crate) fn expiry_as_logged(at_ms: u64) -> u64 {
+    at_ms.clamp(1, i64::MAX as u64)
 }
+
+#[cfg(test)]
+#[path = "keyspace_tests.rs"]
+mod tests;

@@ -398,8 +398,7 @@ impl SlotSet<'_> {
     /// Up to `limit` keys of a held slot whose time is past; the caller deletes them.
     pub fn take_expired(&mut self, id: SlotId, limit: usize, out: &mut Vec<Box<[u8]>>) {
         let position = self.position(id).expect("a command touches only the slots it holds");
-        let now_ms = self.now_ms;
-        self.held[position].slot.keyspace.take_expired(now_ms, limit, out);
+        self.held[position].slot.keyspace.collect_expired(self.now_ms, limit, out);
     }
 
     /// Runs `work` on a slot's keys: the held ones when the slot is held, else locked for the moment. A command that holds

@@ -23,3 +23,9 @@ pub fn monotonic_us() -> u64 {
 pub fn monotonic_ms() -> u64 {
     monotonic_us() / 1000
 }
+
+/// Seconds since some moment before this process, by a clock that costs next to nothing and may lag by some milliseconds.
+pub fn coarse_seconds() -> u32 {
+    // Wraps around after 136 years.
+    rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse).tv_sec as u32
+}

@@ -3,12 +3,18 @@
 
 /// When a collection outgrows its small form.
 pub mod limits;
+/// One heap block behind one thin pointer.
+pub(crate) mod thin;
+/// A vector that grows without moving anything.
+mod chunked;
 /// Strings back to back in one run of bytes.
-pub mod packed;
+mod packed;
 /// A hash table that grows without a pause and whose scans survive growth.
 pub mod table;
 /// An ordered sequence with ranks.
-pub mod rank_list;
+pub mod rank_tree;
+/// The members of large sorted sets, by number.
+mod arena;
 /// Field → value.
 pub mod hash;
 /// A sequence with two ends.
@@ -19,6 +25,10 @@ pub mod set;
 pub mod sorted_set;
 /// What one key holds.
 pub mod value;
+/// A key with what it holds, in one block.
+pub(crate) mod entry;
+/// Numbers that tell equal contents.
+pub mod digest;
 /// FORMAT: one value as bytes.
 pub mod value_format;
 

@@ -1,14 +1,13 @@
-//! Strings back to back in one run of bytes: each is its length (LEB128) and its bytes. The small form of collections, and the
-//! nodes of lists: no allocation per element, one walk to find anything.
+//! Strings back to back in one block: each is its length (LEB128) and its bytes. The small form of collections, and the nodes of
+//! lists: no allocation per element, one walk to find anything, no byte of slack.
 
-/// A run of strings.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub struct Packed {
-    bytes: Vec<u8>,
-    count: u32,
-}
+use super::thin::Thin;
 
-fn push_length(bytes: &mut Vec<u8>, mut length: usize) {
+/// A run of strings; the block's word counts them.
+pub(crate) type Packed = Thin<(), u32>;
+
+/// Appends a length in LEB128.
+pub(crate) fn put_length(bytes: &mut Vec<u8>, mut length: usize) {
     while length >= 0x80 {
         bytes.push(length as u8 | 0x80);
         length >>= 7;
@@ -16,7 +15,39 @@ fn push_length(bytes: &mut Vec<u8>, mut length: usize) {
     bytes.push(length as u8);
 }
 
-fn take_length(bytes: &[u8]) -> (usize, usize) {
+/// A length in LEB128 on the stack.
+pub(crate) struct Length {
+    bytes: [u8; 5],
+    used: usize,
+}
+
+impl Length {
+    pub(crate) fn of(mut length: usize) -> Self {
+        let (mut bytes, mut used) = ([0; 5], 0);
+        while length >= 0x80 {
+            bytes[used] = length as u8 | 0x80;
+            length >>= 7;
+            used += 1;
+        }
+        bytes[used] = length as u8;
+        Self { bytes, used: used + 1 }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.used]
+    }
+}
+
+/// The length that bytes begin with, and how many bytes it takes.
+pub(crate) fn take_length(bytes: &[u8]) -> (usize, usize) {
+    match bytes[0] {
+        short @ 0..0x80 => (usize::from(short), 1),
+        _ => take_long_length(bytes),
+    }
+}
+
+#[cold]
+fn take_long_length(bytes: &[u8]) -> (usize, usize) {
     let (mut length, mut shift) = (0, 0);
     for (index, &byte) in bytes.iter().enumerate() {
         length |= usize::from(byte & 0x7f) << shift;
@@ -28,21 +59,41 @@ fn take_length(bytes: &[u8]) -> (usize, usize) {
     unreachable!("a packed run ends after a whole string")
 }
 
-fn entry(item: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(item.len() + 5);
-    push_length(&mut bytes, item.len());
-    bytes.extend_from_slice(item);
-    bytes
+/// An integer in as few bytes as it needs: 0 to 8 of two's complement, little endian.
+pub(crate) struct Integer {
+    bytes: [u8; 8],
+    used: usize,
+}
+
+impl Integer {
+    pub(crate) fn of(integer: i64) -> Self {
+        // One bit more than its magnitude has, for the sign.
+        let bits = 64 - (integer ^ (integer >> 63)).leading_zeros() as usize;
+        let used = if integer == 0 { 0 } else { (bits + 1).div_ceil(8) };
+        Self { bytes: integer.to_le_bytes(), used }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.used]
+    }
+
+    /// The integer of at most eight bytes.
+    pub(crate) fn value(bytes: &[u8]) -> i64 {
+        let is_negative = bytes.last().is_some_and(|&last| last & 0x80 != 0);
+        let mut wide = [if is_negative { 0xff } else { 0 }; 8];
+        wide[..bytes.len()].copy_from_slice(bytes);
+        i64::from_le_bytes(wide)
+    }
 }
 
 /// Walks a run.
 #[derive(Clone, Debug)]
-pub struct Iter<'a> {
+pub struct Items<'a> {
     rest: &'a [u8],
     left: usize,
 }
 
-impl<'a> Iterator for Iter<'a> {
+impl<'a> Iterator for Items<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
@@ -61,106 +112,132 @@ impl<'a> Iterator for Iter<'a> {
     }
 }
 
-impl ExactSizeIterator for Iter<'_> {}
+impl ExactSizeIterator for Items<'_> {}
 
 impl Packed {
+    /// A run of no strings.
+    pub(crate) fn empty() -> Self {
+        Self::new((), 0, &[])
+    }
+
+    /// A run of these strings.
+    pub(crate) fn of<'i>(items: impl IntoIterator<Item = &'i [u8]>) -> Self {
+        let (mut bytes, mut count) = (Vec::new(), 0);
+        for item in items {
+            put_length(&mut bytes, item.len());
+            bytes.extend_from_slice(item);
+            count += 1;
+        }
+        Self::new((), count, &[&bytes])
+    }
+
     /// Number of strings.
-    pub fn len(&self) -> usize {
-        self.count as usize
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    /// Bytes of the run.
-    pub fn byte_len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Bytes of memory.
-    pub fn memory_bytes(&self) -> usize {
-        self.bytes.capacity()
+    pub(crate) fn count(&self) -> usize {
+        *self.word() as usize
     }
 
     /// The strings, in order.
-    pub fn iter(&self) -> Iter<'_> {
-        Iter { rest: &self.bytes, left: self.len() }
+    pub(crate) fn items(&self) -> Items<'_> {
+        Items { rest: self.bytes(), left: self.count() }
     }
 
     /// The string at `index`.
-    pub fn get(&self, index: usize) -> Option<&[u8]> {
-        self.iter().nth(index)
+    pub(crate) fn item(&self, index: usize) -> Option<&[u8]> {
+        let start = (index < self.count()).then(|| self.start(index))?;
+        let (length, header) = take_length(&self.bytes()[start..]);
+        Some(&self.bytes()[start + header..start + header + length])
     }
 
-    /// Byte range, header included, of the string at `index`, or of the place after the last one.
-    fn span(&self, index: usize) -> (usize, usize) {
+    /// Where the string at `index` begins, header first; where the run ends for the count.
+    fn start(&self, index: usize) -> usize {
+        let bytes = self.bytes();
+        if index == self.count() {
+            return bytes.len();
+        }
         let mut at = 0;
         for _ in 0..index {
-            let (length, header) = take_length(&self.bytes[at..]);
+            let (length, header) = take_length(&bytes[at..]);
             at += header + length;
         }
-        if at == self.bytes.len() {
-            return (at, at);
-        }
-        let (length, header) = take_length(&self.bytes[at..]);
-        (at, at + header + length)
+        at
     }
 
     /// Adds a string at the end.
-    pub fn push(&mut self, item: &[u8]) {
-        self.bytes.reserve_exact(item.len() + 2);
-        push_length(&mut self.bytes, item.len());
-        self.bytes.extend_from_slice(item);
-        self.count += 1;
+    pub(crate) fn push(&mut self, item: &[u8]) {
+        let end = self.len();
+        self.splice(end..end, &[Length::of(item.len()).bytes(), item]);
+        *self.word_mut() += 1;
     }
 
-    /// Puts strings in front of the one at `index`.
+    /// Adds two strings at the end.
+    pub(crate) fn push_pair(&mut self, first: &[u8], second: &[u8]) {
+        let end = self.len();
+        self.insert_pair_at(end, first, second);
+    }
+
+    fn insert_pair_at(&mut self, at: usize, first: &[u8], second: &[u8]) {
+        let lengths = (Length::of(first.len()), Length::of(second.len()));
+        self.splice(at..at, &[lengths.0.bytes(), first, lengths.1.bytes(), second]);
+        *self.word_mut() += 2;
+    }
+
+    /// Puts a string in front of the one at `index`.
     ///
     /// # Panics
     /// When `index` is beyond the end; the same for those below.
-    pub fn insert(&mut self, index: usize, items: &[&[u8]]) {
-        assert!(index <= self.len());
-        let (at, _) = self.span(index);
-        let added: Vec<u8> = items.iter().flat_map(|item| entry(item)).collect();
-        self.bytes.splice(at..at, added);
-        self.count += items.len() as u32;
+    pub(crate) fn insert(&mut self, index: usize, item: &[u8]) {
+        assert!(index <= self.count());
+        let at = self.start(index);
+        self.splice(at..at, &[Length::of(item.len()).bytes(), item]);
+        *self.word_mut() += 1;
+    }
+
+    /// Puts two strings in front of the one at `index`.
+    pub(crate) fn insert_pair(&mut self, index: usize, first: &[u8], second: &[u8]) {
+        assert!(index <= self.count());
+        let at = self.start(index);
+        self.insert_pair_at(at, first, second);
     }
 
     /// Replaces the string at `index`.
-    pub fn set(&mut self, index: usize, item: &[u8]) {
-        assert!(index < self.len());
-        let (start, end) = self.span(index);
-        self.bytes.splice(start..end, entry(item));
+    pub(crate) fn set(&mut self, index: usize, item: &[u8]) {
+        assert!(index < self.count());
+        let start = self.start(index);
+        let (length, header) = take_length(&self.bytes()[start..]);
+        if length == item.len() {
+            self.bytes_mut()[start + header..][..length].copy_from_slice(item);
+        } else {
+            self.splice(start..start + header + length, &[Length::of(item.len()).bytes(), item]);
+        }
     }
 
     /// Removes `count` strings from `index` on.
-    pub fn remove(&mut self, index: usize, count: usize) {
-        assert!(index + count <= self.len());
-        if count == 0 {
-            return;
+    pub(crate) fn remove(&mut self, index: usize, count: usize) {
+        assert!(index + count <= self.count());
+        let start = self.start(index);
+        let mut end = start;
+        for _ in 0..count {
+            let (length, header) = take_length(&self.bytes()[end..]);
+            end += header + length;
         }
-        let (start, _) = self.span(index);
-        let (_, end) = self.span(index + count - 1);
-        self.bytes.drain(start..end);
-        self.count -= count as u32;
-        if self.bytes.capacity() > 64 && self.bytes.len() * 4 < self.bytes.capacity() {
-            self.bytes.shrink_to_fit();
-        }
+        self.splice(start..end, &[]);
+        *self.word_mut() -= count as u32;
     }
 
     /// Takes off the strings from `index` on.
-    pub fn split_off(&mut self, index: usize) -> Self {
-        let (at, _) = self.span(index);
-        let tail = Self { bytes: self.bytes.split_off(at), count: self.count - index as u32 };
-        self.count = index as u32;
+    pub(crate) fn split_off(&mut self, index: usize) -> Self {
+        assert!(index <= self.count());
+        let at = self.start(index);
+        let tail = Self::new((), (self.count() - index) as u32, &[&self.bytes()[at..]]);
+        self.resize(at);
+        *self.word_mut() = index as u32;
         tail
     }
 
-    /// Where the string stands, looking at every `step`-th from the first on.
-    pub fn position(&self, wanted: &[u8], step: usize) -> Option<usize> {
-        self.iter().step_by(step).position(|item| item == wanted).map(|found| found * step)
+    /// Where the string stands, looking at every `step`-th from `first` on.
+    pub(crate) fn position(&self, wanted: &[u8], first: usize, step: usize) -> Option<usize> {
+        let found = self.items().skip(first).step_by(step).position(|item| item == wanted)?;
+        Some(first + found * step)
     }
 }
 
@@ -170,22 +247,57 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 256 }))]
         #[test]
-        fn a_run_behaves_like_a_vector(operations in prop::collection::vec((0..5u8, 0..40usize, prop::collection::vec(any::<u8>(), 0..200)), 0..60)) {
-            let (mut packed, mut model) = (Packed::default(), Vec::<Vec<u8>>::new());
+        fn a_run_behaves_like_a_vector(
+            operations in prop::collection::vec((0..7u8, 0..40usize, prop::collection::vec(any::<u8>(), 0..200)), 0..60)
+        ) {
+            let (mut packed, mut model) = (Packed::empty(), Vec::<Vec<u8>>::new());
             for (operation, place, item) in operations {
                 let index = if model.is_empty() { 0 } else { place % model.len() };
                 match operation {
                     0 => { packed.push(&item); model.push(item); }
-                    1 => { packed.insert(index, &[&item, b"x"]); model.splice(index..index, [item, b"x".to_vec()]); }
+                    1 => { packed.insert_pair(index, &item, b"x"); model.splice(index..index, [item, b"x".to_vec()]); }
                     2 if !model.is_empty() => { packed.set(index, &item); model[index] = item; }
-                    3 if !model.is_empty() => { packed.remove(index, 1); model.remove(index); }
-                    4 => { let tail = packed.split_off(index); prop_assert_eq!(tail.iter().map(<[u8]>::to_vec).collect::<Vec<_>>(), model.split_off(index)); }
-                    _ => {}
+                    3 => {
+                        let count = (model.len() - index).min(item.len() % 4);
+                        packed.remove(index, count);
+                        model.drain(index..index + count);
+                    }
+                    4 => {
+                        let tail = packed.split_off(index);
+                        let model_tail = model.split_off(index);
+                        prop_assert!(tail.items().eq(model_tail.iter().map(Vec::as_slice)));
+                    }
+                    5 => { packed.insert(index, &item); model.insert(index, item); }
+                    _ => prop_assert_eq!(packed.position(&item, 0, 1), model.iter().position(|known| *known == item)),
                 }
-                prop_assert_eq!(packed.iter().map(<[u8]>::to_vec).collect::<Vec<_>>(), model.clone());
-                prop_assert_eq!(packed.len(), model.len());
+                prop_assert!(packed.items().eq(model.iter().map(Vec::as_slice)));
+                prop_assert_eq!(packed.count(), model.len());
+                prop_assert_eq!(packed.item(index), model.get(index).map(Vec::as_slice));
             }
+            prop_assert!(Packed::of(model.iter().map(Vec::as_slice)).bytes() == packed.bytes());
+        }
+    }
+
+    #[test]
+    fn an_integer_takes_no_more_bytes_than_it_needs() {
+        for (integer, used) in
+            [(0, 0), (1, 1), (-1, 1), (127, 1), (-128, 1), (128, 2), (-129, 2), (i64::MAX, 8), (i64::MIN, 8)]
+        {
+            assert_eq!(Integer::of(integer).bytes().len(), used, "{integer}");
+        }
+        for integer in (0..63).flat_map(|bit| [1i64 << bit, (1 << bit) - 1, -(1 << bit), -(1 << bit) - 1]) {
+            assert_eq!(Integer::value(Integer::of(integer).bytes()), integer);
+        }
+    }
+
+    #[test]
+    fn long_strings_have_longer_lengths() {
+        for length in [0, 127, 128, 16_383, 16_384, 100_000] {
+            let item = vec![7; length];
+            let packed = Packed::of([&item[..], b"next"]);
+            assert_eq!((packed.item(0), packed.item(1)), (Some(&item[..]), Some(&b"next"[..])));
         }
     }
 }

@@ -1,36 +1,24 @@
-//! Members by score. Small: one packed run, ascending. Large: a table of members and an ordered list with ranks, which share
-//! each member's bytes.
+//! Members by score. Small: one packed run, ascending. Large: members in an arena, a table of their numbers by name, and a
+//! counted tree of their numbers by score.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
 
+use super::arena::Arena;
 use super::limits::{ZSET_MAX_LISTPACK_ENTRIES, ZSET_MAX_LISTPACK_VALUE};
-use super::packed::Packed;
-use super::rank_list::RankList;
-use super::table::{Keyed, Table};
+use super::packed::{Integer, Items, Packed};
+use super::rank_tree::{RankTree, Walk};
+use super::table::{Keys, Table, hash_of};
+use super::thin::{Either, Kind, Thin};
 
-struct Member {
-    name: Arc<[u8]>,
-    score: f64,
+#[derive(Default)]
+struct Ordered {
+    arena: Arena,
+    members: Table<u32>,
+    order: RankTree<u32>,
 }
 
-impl Keyed for Member {
-    fn key(&self) -> &[u8] {
-        &self.name
-    }
-}
-
-enum Form {
-    /// score (8 bytes, little endian), member, score, member …, ascending by score, then member.
-    Packed(Packed),
-    Table {
-        members: Table<Member>,
-        order: RankList<Member>,
-    },
-}
-
-/// A sorted set.
-pub struct SortedSet(Form);
+/// A sorted set. Its small form is score (see [`ScoreBytes`]), member, score, member …, ascending by score, then member.
+pub struct SortedSet(Either<(), Ordered, u32>);
 
 /// A place between scores.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -56,29 +44,87 @@ pub enum LexBound<'a> {
 
 impl Default for SortedSet {
     fn default() -> Self {
-        Self(Form::Packed(Packed::default()))
+        Self(Either::first(Packed::empty()))
     }
 }
 
-fn compare(a: (f64, &[u8]), b: (f64, &[u8])) -> Ordering {
+fn compare(a: (&[u8], f64), b: (&[u8], f64)) -> Ordering {
     // Scores are never NaN, and 0 equals -0.
-    a.0.partial_cmp(&b.0).unwrap_or(Ordering::Equal).then_with(|| a.1.cmp(b.1))
+    a.1.partial_cmp(&b.1).unwrap_or(Ordering::Equal).then_with(|| a.0.cmp(b.0))
 }
 
-fn pairs(packed: &Packed) -> impl Iterator<Item = (&[u8], f64)> {
-    let mut items = packed.iter();
-    std::iter::from_fn(move || {
-        let score = items.next()?.first_chunk().map_or(0.0, |bytes| f64::from_le_bytes(*bytes));
-        Some((items.next()?, score))
-    })
+/// A score in a packed run: an integer in as few bytes as it needs, at most 7; any other score in 8 bytes.
+enum ScoreBytes {
+    Integer(Integer),
+    Other([u8; 8]),
+}
+
+impl ScoreBytes {
+    fn of(score: f64) -> Self {
+        const EXACT: f64 = (1u64 << 53) as f64;
+        let is_integer =
+            score.abs() <= EXACT && score == score.trunc() && score.to_bits() != (-0.0f64).to_bits();
+        if is_integer { Self::Integer(Integer::of(score as i64)) } else { Self::Other(score.to_le_bytes()) }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Integer(integer) => integer.bytes(),
+            Self::Other(bytes) => bytes,
+        }
+    }
+
+    fn score(bytes: &[u8]) -> f64 {
+        match bytes.try_into() {
+            Ok(whole) => f64::from_le_bytes(whole),
+            Err(_) => Integer::value(bytes) as f64,
+        }
+    }
+}
+
+/// Walks the members of a packed run.
+struct Pairs<'s>(Items<'s>);
+
+impl<'s> Iterator for Pairs<'s> {
+    type Item = (&'s [u8], f64);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let score = ScoreBytes::score(self.0.next()?);
+        Some((self.0.next()?, score))
+    }
+}
+
+fn pairs(packed: &Packed) -> Pairs<'_> {
+    Pairs(packed.items())
+}
+
+/// Members with their scores, upwards (`DOWN` false) or downwards.
+pub struct Entries<'s, const DOWN: bool>(Walking<'s, DOWN>);
+
+enum Walking<'s, const DOWN: bool> {
+    Up(std::iter::Skip<Pairs<'s>>),
+    Down(std::iter::Rev<std::vec::IntoIter<(&'s [u8], f64)>>),
+    Tree(&'s Arena, Walk<'s, u32, DOWN>),
+}
+
+impl<'s, const DOWN: bool> Iterator for Entries<'s, DOWN> {
+    type Item = (&'s [u8], f64);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match &mut self.0 {
+            Walking::Up(pairs) => pairs.next(),
+            Walking::Down(pairs) => pairs.next(),
+            Walking::Tree(arena, walk) => walk.next().map(|number| arena.get(number)),
+        }
+    }
 }
 
 impl SortedSet {
     /// Number of members.
     pub fn len(&self) -> usize {
-        match &self.0 {
-            Form::Packed(packed) => packed.len() / 2,
-            Form::Table { members, .. } => members.len(),
+        match self.0.view() {
+            Kind::First(packed) => packed.count() / 2,
+            Kind::Second(ordered) => ordered.header().order.len(),
         }
     }
 
@@ -89,102 +135,116 @@ impl SortedSet {
 
     /// OBJECT ENCODING
     pub fn encoding(&self) -> &'static str {
-        match self.0 {
-            Form::Packed(_) => "listpack",
-            Form::Table { .. } => "skiplist",
+        match self.0.view() {
+            Kind::First(_) => "listpack",
+            Kind::Second(_) => "skiplist",
         }
     }
 
     /// A member's score.
     pub fn score(&self, member: &[u8]) -> Option<f64> {
-        match &self.0 {
-            Form::Packed(packed) => pairs(packed).find(|(name, _)| *name == member).map(|(_, score)| score),
-            Form::Table { members, .. } => members.get(member).map(|member| member.score),
+        match self.0.view() {
+            Kind::First(packed) => pairs(packed).find(|(name, _)| *name == member).map(|(_, score)| score),
+            Kind::Second(ordered) => ordered.header().find(member).map(|(_, score)| score),
         }
     }
 
     /// A member's rank; the lowest has 0.
     pub fn rank(&self, member: &[u8]) -> Option<usize> {
-        match &self.0 {
-            Form::Packed(packed) => pairs(packed).position(|(name, _)| name == member),
-            Form::Table { members, order } => {
-                let score = members.get(member)?.score;
-                Some(order.rank(|known| compare((known.score, &known.name), (score, member)).is_lt()))
+        match self.0.view() {
+            Kind::First(packed) => pairs(packed).position(|(name, _)| name == member),
+            Kind::Second(ordered) => {
+                let ordered = ordered.header();
+                ordered.find(member).map(|(_, score)| ordered.rank(member, score))
             }
         }
     }
 
     /// The member with this rank, and its score.
     pub fn nth(&self, rank: usize) -> Option<(&[u8], f64)> {
-        match &self.0 {
-            Form::Packed(packed) => pairs(packed).nth(rank),
-            Form::Table { order, .. } => order.get(rank).map(|member| (&*member.name, member.score)),
+        match self.0.view() {
+            Kind::First(packed) => pairs(packed).nth(rank),
+            Kind::Second(ordered) => {
+                let ordered = ordered.header();
+                ordered.order.get(rank).map(|number| ordered.arena.get(number))
+            }
         }
     }
 
     /// Members and scores from this rank on, upwards.
-    pub fn iter_from(&self, rank: usize) -> Box<dyn Iterator<Item = (&[u8], f64)> + '_> {
-        match &self.0 {
-            Form::Packed(packed) => Box::new(pairs(packed).skip(rank)),
-            Form::Table { order, .. } => {
-                Box::new(order.iter_from(rank).map(|member| (&*member.name, member.score)))
+    pub fn iter_from(&self, rank: usize) -> Entries<'_, false> {
+        Entries(match self.0.view() {
+            Kind::First(packed) => Walking::Up(pairs(packed).skip(rank)),
+            Kind::Second(ordered) => {
+                let ordered = ordered.header();
+                Walking::Tree(&ordered.arena, ordered.order.iter_from(rank))
             }
-        }
+        })
     }
 
     /// Members and scores from this rank on, downwards.
-    pub fn iter_rev_from(&self, rank: usize) -> Box<dyn Iterator<Item = (&[u8], f64)> + '_> {
-        match &self.0 {
-            Form::Packed(packed) => {
-                let all: Vec<_> = pairs(packed).take(rank.saturating_add(1)).collect();
-                Box::new(all.into_iter().rev())
+    pub fn iter_rev_from(&self, rank: usize) -> Entries<'_, true> {
+        Entries(match self.0.view() {
+            Kind::First(packed) => {
+                let up_to: Vec<_> = pairs(packed).take(rank.saturating_add(1)).collect();
+                Walking::Down(up_to.into_iter().rev())
             }
-            Form::Table { order, .. } => {
-                Box::new(order.iter_rev_from(rank).map(|member| (&*member.name, member.score)))
+            Kind::Second(ordered) => {
+                let ordered = ordered.header();
+                Walking::Tree(&ordered.arena, ordered.order.iter_rev_from(rank))
             }
-        }
+        })
     }
 
     /// How many members come before the bound: the rank of the first that does not.
     pub fn count_below_score(&self, bound: ScoreBound) -> usize {
-        let below = |score: f64| match bound {
+        self.count_below(|_, score| match bound {
             ScoreBound::Before(bound) => score < bound,
             ScoreBound::After(bound) => score <= bound,
-        };
-        match &self.0 {
-            Form::Packed(packed) => pairs(packed).take_while(|&(_, score)| below(score)).count(),
-            Form::Table { order, .. } => order.rank(|member| below(member.score)),
-        }
+        })
     }
 
     /// How many members come before the bound, where all have the same score.
     pub fn count_below_lex(&self, bound: LexBound<'_>) -> usize {
-        let below = |member: &[u8]| match bound {
+        self.count_below(|member, _| match bound {
             LexBound::Lowest => false,
             LexBound::Before(bound) => member < bound,
             LexBound::After(bound) => member <= bound,
             LexBound::Highest => true,
-        };
-        match &self.0 {
-            Form::Packed(packed) => pairs(packed).take_while(|&(member, _)| below(member)).count(),
-            Form::Table { order, .. } => order.rank(|member| below(&member.name)),
+        })
+    }
+
+    fn count_below(&self, below: impl Fn(&[u8], f64) -> bool) -> usize {
+        match self.0.view() {
+            Kind::First(packed) => pairs(packed).take_while(|&(member, score)| below(member, score)).count(),
+            Kind::Second(ordered) => {
+                let Ordered { arena, order, .. } = ordered.header();
+                order.rank(|&number| {
+                    let (member, score) = arena.get(number);
+                    below(member, score)
+                })
+            }
         }
     }
 
     /// Shows about `count` members from `cursor` on; see [`Table::scan`].
     pub fn scan<'s>(&'s self, cursor: u64, count: usize, mut show: impl FnMut(&'s [u8], f64)) -> u64 {
-        match &self.0 {
-            Form::Packed(packed) => {
+        match self.0.view() {
+            Kind::First(packed) => {
                 pairs(packed).for_each(|(member, score)| show(member, score));
                 0
             }
-            Form::Table { members, .. } => {
-                members.scan(cursor, count, |member| show(&member.name, member.score))
+            Kind::Second(ordered) => {
+                let Ordered { arena, members, .. } = ordered.header();
+                members.scan(arena, cursor, count, |&number| {
+                    let (member, score) = arena.get(number);
+                    show(member, score);
+                })
             }
         }
     }
 
-    /// One member with its score, each as likely as any other.
+    /// One member, each equally likely.
     ///
     /// # Panics
     /// When the set is empty, which one that is a key's value never is.
@@ -192,71 +252,107 @@ impl SortedSet {
         self.nth(dice.usize(..self.len())).expect("ranks are below the length")
     }
 
-    /// The member has this score now; tells whether it is new, or had another one.
+    /// The member has this score, which is not NaN, now; tells whether it is new, or had another one.
     pub(crate) fn add(&mut self, member: &[u8], score: f64) -> Added {
-        let known = self.score(member);
-        if known.is_some_and(|known| known.to_bits() == score.to_bits()) {
-            return Added::Same;
-        }
-        if known.is_some() {
-            self.remove(member);
-        }
-        if let Form::Packed(packed) = &mut self.0 {
-            if packed.len() / 2 < ZSET_MAX_LISTPACK_ENTRIES.get()
-                && member.len() <= ZSET_MAX_LISTPACK_VALUE.get()
-            {
-                let at = pairs(packed)
-                    .take_while(|&(name, known)| compare((known, name), (score, member)).is_lt())
-                    .count();
-                packed.insert(at * 2, &[&score.to_le_bytes(), member]);
+        if let Kind::First(packed) = self.0.view_mut() {
+            let known = pairs(packed).enumerate().find(|(_, (name, _))| *name == member);
+            let known = known.map(|(at, (_, score))| (at, score));
+            if known.is_some_and(|(_, known)| known == score) {
+                return Added::Same;
+            }
+            let fits = packed.count() / 2 < ZSET_MAX_LISTPACK_ENTRIES.get()
+                && member.len() <= ZSET_MAX_LISTPACK_VALUE.get();
+            if known.is_some() || fits {
+                if let Some((at, _)) = known {
+                    packed.remove(at * 2, 2);
+                }
+                let before = |&(name, known): &(&[u8], f64)| compare((name, known), (member, score)).is_lt();
+                let at = pairs(packed).take_while(before).count();
+                packed.insert_pair(at * 2, ScoreBytes::of(score).bytes(), member);
                 return if known.is_some() { Added::Moved } else { Added::New };
             }
             self.grow();
         }
-        let Form::Table { members, order } = &mut self.0 else { unreachable!("grown just now") };
-        let name: Arc<[u8]> = member.into();
-        members.insert(Member { name: name.clone(), score });
-        order.insert(Member { name, score }, |known| {
-            compare((known.score, &known.name), (score, member)).is_lt()
-        });
-        if known.is_some() { Added::Moved } else { Added::New }
+        let Kind::Second(ordered) = self.0.view_mut() else { unreachable!("grown just now") };
+        ordered.header_mut().add(member, score)
     }
 
     fn grow(&mut self) {
-        let (mut members, mut order) = (Table::default(), RankList::default());
+        let mut ordered = Ordered::default();
         for (member, score) in self.iter_from(0) {
-            let name: Arc<[u8]> = member.into();
-            members.insert(Member { name: name.clone(), score });
-            order.insert(Member { name, score }, |_| true);
+            ordered.add(member, score);
         }
-        self.0 = Form::Table { members, order };
+        self.0 = Either::second(Thin::new(ordered, (), &[]));
     }
 
     /// The member is gone; `false` when it was not there.
     pub(crate) fn remove(&mut self, member: &[u8]) -> bool {
-        match &mut self.0 {
-            Form::Packed(packed) => {
-                let found = pairs(packed).position(|(name, _)| name == member);
-                found.map(|at| packed.remove(at * 2, 2)).is_some()
+        match self.0.view_mut() {
+            Kind::First(packed) => {
+                let found = packed.position(member, 1, 2);
+                found.map(|at| packed.remove(at - 1, 2)).is_some()
             }
-            Form::Table { members, order } => {
-                let Some(Member { score, .. }) = members.remove(member) else { return false };
-                order.remove(|known| compare((known.score, &known.name), (score, member)).is_lt());
-                true
-            }
+            Kind::Second(ordered) => ordered.header_mut().remove(member),
         }
     }
 
-    /// Bytes of memory.
+    /// Bytes of memory that the set takes beside itself.
     pub fn memory_bytes(&self) -> usize {
-        size_of::<Self>()
-            + match &self.0 {
-                Form::Packed(packed) => packed.memory_bytes(),
-                Form::Table { members, order } => {
-                    let names: usize = members.iter().map(|member| member.name.len() + 16).sum();
-                    members.memory_bytes() + order.memory_bytes() + names
-                }
+        match self.0.view() {
+            Kind::First(packed) => packed.memory_bytes(),
+            Kind::Second(ordered) => {
+                let Ordered { arena, members, order } = ordered.header();
+                ordered.memory_bytes() + arena.memory_bytes() + members.memory_bytes() + order.memory_bytes()
             }
+        }
+    }
+}
+
+impl Ordered {
+    fn find(&self, member: &[u8]) -> Option<(u32, f64)> {
+        let number = *self.members.get(&self.arena, member)?;
+        Some((number, self.arena.get(number).1))
+    }
+
+    fn rank(&self, member: &[u8], score: f64) -> usize {
+        self.order.rank(|&number| compare(self.arena.get(number), (member, score)).is_lt())
+    }
+
+    fn add(&mut self, member: &[u8], score: f64) -> Added {
+        let added = match self.find(member) {
+            Some((_, known)) if known == score => return Added::Same,
+            Some((number, known)) => {
+                self.order.remove(self.rank(member, known));
+                self.arena.set_score(number, score);
+                (Added::Moved, number)
+            }
+            None => {
+                let number = self.arena.add(member, score);
+                self.members.insert(&self.arena, hash_of(member), number);
+                (Added::New, number)
+            }
+        };
+        let arena = &self.arena;
+        self.order.insert(added.1, |&number| compare(arena.get(number), (member, score)).is_lt());
+        added.0
+    }
+
+    fn remove(&mut self, member: &[u8]) -> bool {
+        let Some((number, score)) = self.find(member) else { return false };
+        self.order.remove(self.rank(member, score));
+        self.members.remove(&self.arena, hash_of(member), |&known| known == number);
+        self.arena.remove(number);
+        while let Some((last, to)) = self.arena.next_move() {
+            let (member, score) = self.arena.get(last);
+            let rank = self.rank(member, score);
+            let hash = hash_of(self.arena.key(&last));
+            if let Some(known) = self.members.find_mut(hash, |&known| known == last) {
+                *known = to;
+            }
+            self.order.replace(rank, to);
+            self.arena.carry_out((last, to));
+        }
+        true
     }
 }
 
@@ -272,39 +368,5 @@ pub(crate) enum Added {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn order_ranks_and_bounds_are_those_of_a_sorted_vector_in_both_forms() {
-        for size in [60, 3_000] {
-            let (mut set, mut model) = (SortedSet::default(), Vec::<(i64, Vec<u8>)>::new());
-            let mut dice = fastrand::Rng::with_seed(size);
-            for _ in 0..size * 3 {
-                let member = format!("m{}", dice.u64(..size)).into_bytes();
-                let score = dice.i64(-20..20);
-                model.retain(|(_, known)| *known != member);
-                if dice.u8(..5) == 0 {
-                    set.remove(&member);
-                } else {
-                    set.add(&member, score as f64);
-                    model.push((score, member));
-                }
-            }
-            model.sort();
-            assert_eq!(set.encoding(), if size == 60 { "listpack" } else { "skiplist" });
-            let expected = || model.iter().map(|(score, member)| (&member[..], *score as f64));
-            assert!(set.iter_from(0).eq(expected()));
-            assert!(set.iter_rev_from(model.len() - 1).eq(expected().rev()));
-            assert!(set.iter_rev_from(3).eq(expected().take(4).rev()));
-            for (rank, (score, member)) in model.iter().enumerate().step_by(7) {
-                assert_eq!(set.rank(member), Some(rank));
-                assert_eq!(set.nth(rank), Some((&member[..], *score as f64)));
-                let below = model.iter().filter(|(known, _)| known < score).count();
-                assert_eq!(set.count_below_score(ScoreBound::Before(*score as f64)), below);
-                let up_to = model.iter().filter(|(known, _)| known <= score).count();
-                assert_eq!(set.count_below_score(ScoreBound::After(*score as f64)), up_to);
-            }
-        }
-    }
-}
+#[path = "sorted_set_tests.rs"]
+mod tests;

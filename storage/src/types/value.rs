@@ -6,20 +6,20 @@ use crate::number::parse_i64;
 /// A string up to this length is `embstr` to OBJECT ENCODING, as in Redis.
 const EMBSTR_MAX: usize = 44;
 
-/// A value as it is kept. Strings that are integers are kept as such.
+/// A value that no key holds yet.
 pub enum Value {
     /// A string that prints as this integer.
     Int(i64),
     /// Any other string.
     Bytes(Vec<u8>),
     /// A hash.
-    Hash(Box<Hash>),
+    Hash(Hash),
     /// A list.
-    List(Box<List>),
+    List(List),
     /// A set.
-    Set(Box<Set>),
+    Set(Set),
     /// A sorted set.
-    SortedSet(Box<SortedSet>),
+    SortedSet(SortedSet),
 }
 
 /// A string, as it is kept.
@@ -32,6 +32,14 @@ pub enum StringRef<'a> {
 }
 
 impl<'a> StringRef<'a> {
+    /// The form in which these bytes are kept.
+    pub fn of(bytes: &'a [u8]) -> Self {
+        match parse_i64(bytes) {
+            Some(number) => Self::Int(number),
+            None => Self::Bytes(bytes),
+        }
+    }
+
     /// The string's bytes, put into `buffer` when they are not there yet.
     pub fn bytes<'b>(self, buffer: &'b mut itoa::Buffer) -> &'b [u8]
     where
@@ -40,6 +48,14 @@ impl<'a> StringRef<'a> {
         match self {
             Self::Int(number) => buffer.format(number).as_bytes(),
             Self::Bytes(bytes) => bytes,
+        }
+    }
+
+    /// The integer that the string prints as.
+    pub fn as_i64(self) -> Option<i64> {
+        match self {
+            Self::Int(number) => Some(number),
+            Self::Bytes(bytes) => parse_i64(bytes),
         }
     }
 
@@ -72,9 +88,9 @@ pub enum ValueRef<'a> {
 impl Value {
     /// A string value.
     pub fn string(bytes: &[u8]) -> Self {
-        match parse_i64(bytes) {
-            Some(number) => Self::Int(number),
-            None => Self::Bytes(bytes.to_vec()),
+        match StringRef::of(bytes) {
+            StringRef::Int(number) => Self::Int(number),
+            StringRef::Bytes(bytes) => Self::Bytes(bytes.to_vec()),
         }
     }
 
@@ -87,18 +103,6 @@ impl Value {
             Self::List(list) => ValueRef::List(list),
             Self::Set(set) => ValueRef::Set(set),
             Self::SortedSet(set) => ValueRef::SortedSet(set),
-        }
-    }
-
-    /// Bytes of memory outside the value itself.
-    pub fn memory_bytes(&self) -> usize {
-        match self {
-            Self::Int(_) => 0,
-            Self::Bytes(bytes) => bytes.capacity(),
-            Self::Hash(hash) => hash.memory_bytes(),
-            Self::List(list) => list.memory_bytes(),
-            Self::Set(set) => set.memory_bytes(),
-            Self::SortedSet(set) => set.memory_bytes(),
         }
     }
 }

@@ -9,7 +9,12 @@
 //! set    = 3: count u64 | member…                in no order
 //! zset   = 4: count u64 | (score f64, member)…   ascending
 //! ```
+//!
+//! A collection is never empty, names nothing twice, and no score is NaN. Large values need not be in memory as bytes:
+//! [`encode_chunks`] hands them out piece by piece, [`Decoder`] takes them so, cut anywhere.
 
+use super::entry::STRING_MAX;
+use super::sorted_set::Added;
 use super::{Hash, List, Set, SortedSet, Value, ValueRef};
 use crate::mutation::ListEnd;
 
@@ -21,6 +26,10 @@ const HASH: u8 = 1;
 const LIST: u8 = 2;
 const SET: u8 = 3;
 const SORTED_SET: u8 = 4;
+const HEADER_SIZE: usize = 2;
+const COUNT_SIZE: usize = 8;
+const LENGTH_SIZE: usize = 4;
+const SCORE_SIZE: usize = 8;
 
 /// Bytes that are no value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -36,72 +45,246 @@ pub enum ValueFault {
         /// Type as read.
         kind: u8,
     },
+    /// A collection of nothing, a name that comes twice, a score that is no number, a string that is too long.
+    #[error("the value's bytes up to byte {0} say what no value can be")]
+    Contents(usize),
 }
 
-fn put(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-    out.extend_from_slice(bytes);
+/// Hands bytes over in pieces.
+struct Writer<'e> {
+    bytes: Vec<u8>,
+    chunk: usize,
+    emit: &'e mut dyn FnMut(&[u8]),
 }
 
-fn begin(out: &mut Vec<u8>, kind: u8, count: usize) {
-    out.extend_from_slice(&[VALUE_FORMAT_VERSION, kind]);
-    out.extend_from_slice(&(count as u64).to_le_bytes());
-}
-
-/// Appends a value's bytes.
-pub fn encode(value: ValueRef<'_>, out: &mut Vec<u8>) {
-    match value {
-        ValueRef::String(string) => {
-            out.extend_from_slice(&[VALUE_FORMAT_VERSION, STRING]);
-            out.extend_from_slice(string.bytes(&mut itoa::Buffer::new()));
+impl Writer<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        if self.bytes.len() + bytes.len() > self.chunk && !self.bytes.is_empty() {
+            (self.emit)(&self.bytes);
+            self.bytes.clear();
         }
-        ValueRef::Hash(hash) => {
-            begin(out, HASH, hash.len());
-            for (field, value) in hash.iter() {
-                put(out, field);
-                put(out, value);
+        if bytes.len() > self.chunk {
+            bytes.chunks(self.chunk).for_each(&mut self.emit);
+        } else {
+            self.bytes.extend_from_slice(bytes);
+        }
+    }
+
+    fn begin(&mut self, kind: u8, count: usize) {
+        self.put(&[VALUE_FORMAT_VERSION, kind]);
+        self.put(&(count as u64).to_le_bytes());
+    }
+
+    fn item(&mut self, item: &[u8]) {
+        self.put(&(item.len() as u32).to_le_bytes());
+        self.put(item);
+    }
+
+    fn value(&mut self, value: ValueRef<'_>) {
+        match value {
+            ValueRef::String(string) => {
+                self.put(&[VALUE_FORMAT_VERSION, STRING]);
+                self.put(string.bytes(&mut itoa::Buffer::new()));
             }
-        }
-        ValueRef::List(list) => {
-            begin(out, LIST, list.len());
-            list.iter().for_each(|element| put(out, element));
-        }
-        ValueRef::Set(set) => {
-            begin(out, SET, set.len());
-            set.iter().for_each(|member| put(out, &member));
-        }
-        ValueRef::SortedSet(set) => {
-            begin(out, SORTED_SET, set.len());
-            for (member, score) in set.iter_from(0) {
-                out.extend_from_slice(&score.to_le_bytes());
-                put(out, member);
+            ValueRef::Hash(hash) => {
+                self.begin(HASH, hash.len());
+                for (field, value) in hash.iter() {
+                    self.item(field);
+                    self.item(value);
+                }
+            }
+            ValueRef::List(list) => {
+                self.begin(LIST, list.len());
+                list.iter().for_each(|element| self.item(element));
+            }
+            ValueRef::Set(set) => {
+                self.begin(SET, set.len());
+                set.iter().for_each(|member| self.item(&member));
+            }
+            ValueRef::SortedSet(set) => {
+                self.begin(SORTED_SET, set.len());
+                for (member, score) in set.iter_from(0) {
+                    self.put(&score.to_le_bytes());
+                    self.item(member);
+                }
             }
         }
     }
 }
 
+/// Appends a value's bytes.
+pub fn encode(value: ValueRef<'_>, out: &mut Vec<u8>) {
+    let bytes = std::mem::take(out);
+    let mut emit = |_: &[u8]| unreachable!("a chunk without end is never full");
+    let mut writer = Writer { bytes, chunk: usize::MAX, emit: &mut emit };
+    writer.value(value);
+    *out = writer.bytes;
+}
+
+/// Hands a value's bytes to `emit` in pieces of at most `chunk` bytes, which must not be 0.
+pub fn encode_chunks(value: ValueRef<'_>, chunk: usize, mut emit: impl FnMut(&[u8])) {
+    assert!(chunk > 0);
+    let mut writer = Writer { bytes: Vec::new(), chunk, emit: &mut emit };
+    writer.value(value);
+    let rest = std::mem::take(&mut writer.bytes);
+    if !rest.is_empty() {
+        emit(&rest);
+    }
+}
+
+/// How many bytes a value's bytes are.
+pub fn encoded_len(value: ValueRef<'_>) -> u64 {
+    let items = match value {
+        ValueRef::String(string) => return (HEADER_SIZE + string.len()) as u64,
+        ValueRef::Hash(hash) => {
+            hash.iter().map(|(field, value)| 2 * LENGTH_SIZE + field.len() + value.len()).sum::<usize>()
+        }
+        ValueRef::List(list) => list.iter().map(|element| LENGTH_SIZE + element.len()).sum(),
+        ValueRef::Set(set) => set.iter().map(|member| LENGTH_SIZE + member.len()).sum(),
+        ValueRef::SortedSet(set) => {
+            set.iter_from(0).map(|(member, _)| SCORE_SIZE + LENGTH_SIZE + member.len()).sum()
+        }
+    };
+    (HEADER_SIZE + COUNT_SIZE + items) as u64
+}
+
+/// The bytes that are there; what ends early is `None`.
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, length: usize) -> Result<&'a [u8], ValueFault> {
-        let end = self.at.checked_add(length).ok_or(ValueFault::Length(self.at))?;
-        let taken = self.bytes.get(self.at..end).ok_or(ValueFault::Length(self.at))?;
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let end = self.at.checked_add(length)?;
+        let taken = self.bytes.get(self.at..end)?;
         self.at = end;
-        Ok(taken)
+        Some(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], ValueFault> {
-        let at = self.at;
-        self.take(N)?.first_chunk().copied().ok_or(ValueFault::Length(at))
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.first_chunk().copied()
     }
 
-    fn item(&mut self) -> Result<&'a [u8], ValueFault> {
+    fn item(&mut self) -> Option<&'a [u8]> {
         let length = u32::from_le_bytes(self.array()?);
         self.take(length as usize)
     }
+}
+
+/// Reads a value whose bytes come in pieces, cut anywhere. Holds the value so far and no more than one item's bytes.
+#[derive(Default)]
+pub struct Decoder {
+    /// Bytes that are no whole item yet.
+    rest: Vec<u8>,
+    /// Bytes before these.
+    taken: usize,
+    /// What was read so far, and how many items are to come; a string has no number of items.
+    begun: Option<(Value, u64)>,
+}
+
+impl Decoder {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// When they belong to no value; nothing more can be read then.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), ValueFault> {
+        if self.rest.is_empty() {
+            let used = self.read(bytes)?;
+            self.rest.extend_from_slice(&bytes[used..]);
+        } else {
+            self.rest.extend_from_slice(bytes);
+            let rest = std::mem::take(&mut self.rest);
+            let used = self.read(&rest)?;
+            self.rest = rest;
+            self.rest.drain(..used);
+        }
+        Ok(())
+    }
+
+    /// The value, when its bytes have all come.
+    ///
+    /// # Errors
+    /// When they have not, or more than these.
+    pub fn finish(self) -> Result<Value, ValueFault> {
+        match self.begun {
+            Some((Value::Bytes(bytes), _)) => Ok(Value::string(&bytes)),
+            Some((value, 0)) if self.rest.is_empty() => Ok(value),
+            _ => Err(ValueFault::Length(self.taken)),
+        }
+    }
+
+    /// Reads as many whole items as there are; returns how many bytes they were.
+    fn read(&mut self, bytes: &[u8]) -> Result<usize, ValueFault> {
+        let mut reader = Reader { bytes, at: 0 };
+        if self.begun.is_none() {
+            self.begun = begin(&mut reader)?;
+        }
+        let mut used = 0;
+        match &mut self.begun {
+            // The header comes whole or not at all.
+            None => {}
+            Some((Value::Bytes(text), _)) => {
+                text.extend_from_slice(&bytes[reader.at..]);
+                used = bytes.len();
+                if text.len() > STRING_MAX {
+                    return Err(ValueFault::Contents(self.taken + used));
+                }
+            }
+            Some((value, left)) => {
+                used = reader.at;
+                while *left > 0 {
+                    match item(value, &mut reader) {
+                        Some(true) => used = reader.at,
+                        Some(false) => return Err(ValueFault::Contents(self.taken + reader.at)),
+                        None => break,
+                    }
+                    *left -= 1;
+                }
+                if *left == 0 && used < bytes.len() {
+                    return Err(ValueFault::Length(self.taken + used));
+                }
+            }
+        }
+        self.taken += used;
+        Ok(used)
+    }
+}
+
+/// Reads what comes before the items; `None`: it has not all come.
+fn begin(reader: &mut Reader<'_>) -> Result<Option<(Value, u64)>, ValueFault> {
+    let Some([version, kind]) = reader.array() else { return Ok(None) };
+    let value = match kind {
+        _ if version != VALUE_FORMAT_VERSION => return Err(ValueFault::Unknown { version, kind }),
+        STRING => return Ok(Some((Value::Bytes(Vec::new()), 0))),
+        HASH => Value::Hash(Hash::default()),
+        LIST => Value::List(List::default()),
+        SET => Value::Set(Set::default()),
+        SORTED_SET => Value::SortedSet(SortedSet::default()),
+        _ => return Err(ValueFault::Unknown { version, kind }),
+    };
+    match reader.array().map(u64::from_le_bytes) {
+        Some(0) => Err(ValueFault::Contents(HEADER_SIZE + COUNT_SIZE)),
+        Some(count) => Ok(Some((value, count))),
+        None => Ok(None),
+    }
+}
+
+/// Reads one item into the collection; `None`: it has not all come, `false`: it cannot be there.
+fn item(value: &mut Value, reader: &mut Reader<'_>) -> Option<bool> {
+    Some(match value {
+        Value::Hash(hash) => hash.set(reader.item()?, reader.item()?),
+        Value::List(list) => {
+            list.push(ListEnd::Right, reader.item()?);
+            true
+        }
+        Value::Set(set) => set.add(reader.item()?),
+        Value::SortedSet(set) => {
+            let (score, member) = (f64::from_le_bytes(reader.array()?), reader.item()?);
+            !score.is_nan() && set.add(member, score) == Added::New
+        }
+        Value::Int(_) | Value::Bytes(_) => unreachable!("strings have no items"),
+    })
 }
 
 /// Reads a value.
@@ -109,132 +292,16 @@ impl<'a> Reader<'a> {
 /// # Errors
 /// When the bytes are none.
 pub fn decode(bytes: &[u8]) -> Result<Value, ValueFault> {
-    let mut reader = Reader { bytes, at: 0 };
-    let [version, kind] = reader.array()?;
-    if version != VALUE_FORMAT_VERSION || kind > SORTED_SET {
-        return Err(ValueFault::Unknown { version, kind });
+    if let [VALUE_FORMAT_VERSION, STRING, text @ ..] = bytes
+        && text.len() <= STRING_MAX
+    {
+        return Ok(Value::string(text));
     }
-    if kind == STRING {
-        return Ok(Value::string(&bytes[reader.at..]));
-    }
-    let count = u64::from_le_bytes(reader.array()?);
-    let value = match kind {
-        HASH => {
-            let mut hash = Hash::default();
-            for _ in 0..count {
-                let (field, value) = (reader.item()?, reader.item()?);
-                hash.set(field, value);
-            }
-            Value::Hash(Box::new(hash))
-        }
-        LIST => {
-            let mut list = List::default();
-            for _ in 0..count {
-                list.push(ListEnd::Right, reader.item()?);
-            }
-            Value::List(Box::new(list))
-        }
-        SET => {
-            let mut set = Set::default();
-            for _ in 0..count {
-                set.add(reader.item()?);
-            }
-            Value::Set(Box::new(set))
-        }
-        _ => {
-            let mut set = SortedSet::default();
-            for _ in 0..count {
-                let score = f64::from_le_bytes(reader.array()?);
-                set.add(reader.item()?, score);
-            }
-            Value::SortedSet(Box::new(set))
-        }
-    };
-    if reader.at == bytes.len() { Ok(value) } else { Err(ValueFault::Length(reader.at)) }
-}
-
-/// The value's bytes in an order that depends on contents alone: equal values, equal bytes.
-pub fn canonical(value: ValueRef<'_>, out: &mut Vec<u8>) {
-    match value {
-        ValueRef::Hash(hash) => {
-            let mut pairs: Vec<_> = hash.iter().collect();
-            pairs.sort_unstable();
-            begin(out, HASH, pairs.len());
-            for (field, value) in pairs {
-                put(out, field);
-                put(out, value);
-            }
-        }
-        ValueRef::Set(set) => {
-            let mut members: Vec<_> = set.iter().collect();
-            members.sort_unstable();
-            begin(out, SET, members.len());
-            members.iter().for_each(|member| put(out, member));
-        }
-        ordered => encode(ordered, out),
-    }
+    let mut decoder = Decoder::default();
+    decoder.push(bytes)?;
+    decoder.finish()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn bytes_of(value: &Value) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        encode(value.as_ref(), &mut bytes);
-        bytes
-    }
-
-    fn samples() -> Vec<Value> {
-        let (mut hash, mut list, mut set, mut sorted) =
-            (Hash::default(), List::default(), Set::default(), SortedSet::default());
-        for number in 0..300 {
-            let text = format!("item {number}");
-            hash.set(text.as_bytes(), b"value");
-            list.push(ListEnd::Left, text.as_bytes());
-            set.add(text.as_bytes());
-            sorted.add(text.as_bytes(), f64::from(number) / 3.0);
-        }
-        vec![
-            Value::string(b"text"),
-            Value::string(b"-12"),
-            Value::string(b""),
-            Value::Hash(Box::new(hash)),
-            Value::List(Box::new(list)),
-            Value::Set(Box::new(set)),
-            Value::SortedSet(Box::new(sorted)),
-        ]
-    }
-
-    #[test]
-    fn a_value_reads_as_it_was_written() {
-        for value in samples() {
-            let read = decode(&bytes_of(&value)).unwrap();
-            let (mut a, mut b) = (Vec::new(), Vec::new());
-            canonical(value.as_ref(), &mut a);
-            canonical(read.as_ref(), &mut b);
-            assert_eq!(a, b);
-            assert_eq!(value.as_ref().encoding(), read.as_ref().encoding());
-        }
-    }
-
-    #[test]
-    fn a_small_list_has_the_bytes_it_had_in_version_1() {
-        let mut list = List::default();
-        list.push(ListEnd::Right, b"a");
-        let bytes = bytes_of(&Value::List(Box::new(list)));
-        assert_eq!(bytes, [1, 2, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, b'a']);
-    }
-
-    #[test]
-    fn bytes_that_end_early_or_late_are_no_value() {
-        for value in samples().into_iter().skip(3) {
-            let bytes = bytes_of(&value);
-            for cut in (0..bytes.len()).step_by(13) {
-                assert!(decode(&bytes[..cut]).is_err());
-            }
-            assert!(decode(&[&bytes[..], b"x"].concat()).is_err());
-        }
-        assert_eq!(decode(&[2, 0]).err(), Some(ValueFault::Unknown { version: 2, kind: 0 }));
-    }
-}
+#[path = "value_format_tests.rs"]
+mod tests;
