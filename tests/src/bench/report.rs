@@ -59,17 +59,16 @@ fn line(row: &Row) -> String {
     let cpu = Spread::of(row.pairs.iter().filter_map(Pair::cpu_ratio).collect());
     let mut text =
         format!("| {} | {} | {} | {} |", row.test.to_uppercase(), row.pipeline, show(rate), show(cpu));
-    let plain: [(&dyn Fn(&Pair) -> f64, usize); 4] = [
-        (&|pair| pair.holdfast.rate, 0),
-        (&|pair| pair.redis.rate, 0),
-        (&|pair| pair.holdfast.cpu_us, 2),
-        (&|pair| pair.redis.cpu_us, 2),
-    ];
-    for (value, digits) in plain {
-        let median = of(value).map_or(f64::NAN, |spread| spread.median);
-        write!(text, " {median:.digits$} |").expect("writing to a String cannot fail");
-    }
-    text.push('\n');
+    let median = |value: &dyn Fn(&Pair) -> f64| of(value).map_or(f64::NAN, |spread| spread.median);
+    writeln!(
+        text,
+        " {:.0} | {:.0} | {:.2} | {:.2} |",
+        median(&|pair| pair.holdfast.rate),
+        median(&|pair| pair.redis.rate),
+        median(&|pair| pair.holdfast.cpu_us),
+        median(&|pair| pair.redis.cpu_us),
+    )
+    .expect("writing to a String cannot fail");
     text
 }
 
