@@ -157,7 +157,11 @@ impl Node {
 
     /// Which position of the log a reply waits for.
     pub fn ack_point(&self) -> AckPoint {
-        self.config.ack_point()
+        match self.config.ack_point() {
+            // Without a cluster there is nobody to be in sync with.
+            AckPoint::Committed if self.cluster.is_none() => self.config.snapshot().local_ack_point(),
+            point => point,
+        }
     }
 
     /// Whether this node's slots belong to a master elsewhere.

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use holdfast_cluster::Settings;
 use holdfast_cluster::change::NodeAddress;
-use holdfast_cluster::{Settings, WriteAck};
 use holdfast_replication::BusConfig;
 use holdfast_replication::bus::HoldWrites;
 use holdfast_storage::log::LogConfig;
@@ -16,7 +16,7 @@ use holdfast_storage::store::{Store, StoreConfig};
 use holdfast_words::Zone;
 use tokio::sync::mpsc;
 
-use crate::config::{Config, Invocation, LogFormat, LogLevel, SharedConfig};
+use crate::config::{Config, Invocation, LogFormat, LogLevel, SharedConfig, WriteAck};
 use crate::node::{Node, ShutdownRequest};
 use crate::pause::Pause;
 use crate::{housekeeping, listener, platform, worker};
@@ -274,8 +274,12 @@ fn bus_config(config: &Config) -> Result<BusConfig, String> {
             node_timeout_ms: config.cluster_node_timeout,
             require_full_coverage: config.cluster_require_full_coverage,
             replica_validity_factor: config.cluster_replica_validity_factor,
-            write_ack: WriteAck::Local,
+            write_ack: match config.write_ack {
+                WriteAck::Local => holdfast_cluster::WriteAck::Local,
+                WriteAck::InSync => holdfast_cluster::WriteAck::InSync,
+            },
         },
+        replica_lag_max_ms: config.replica_lag_max,
     })
 }
 

@@ -1,7 +1,7 @@
-//! Acknowledgements → committed LSN, for the reply gate, WAIT and WAITAOF. Pure arithmetic over what members told;
-//! when to ask for a smaller or larger in-sync set will be decided here as well.
+//! Acknowledgements → committed LSN, for the reply gate; when to ask for a smaller or larger in-sync set. Pure arithmetic over
+//! what members told.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 
 use holdfast_words::{Lsn, NodeId};
 
@@ -30,55 +30,79 @@ impl Ack {
     }
 }
 
-/// What the replicas of a master acknowledged in the master's present epoch.
-#[derive(Clone, Debug, Default)]
-pub struct Acks {
-    by_replica: BTreeMap<NodeId, Ack>,
+/// Up to where writes may be acknowledged to clients: what this node has (written, or durable), and what all others have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CommitRule {
+    /// What is handed to the kernel here and acknowledged by the others up to there.
+    Written {
+        /// What the others have; the highest LSN when there are none to wait for.
+        others: Lsn,
+    },
+    /// What is on the disk here and acknowledged by the others up to there.
+    Durable {
+        /// What the others have.
+        others: Lsn,
+    },
 }
 
-impl Acks {
-    /// A replica's word; positions never go back within an epoch.
-    pub fn on_ack(&mut self, replica: NodeId, ack: Ack) {
-        let known = self.by_replica.entry(replica).or_default();
-        known.written_lsn = known.written_lsn.max(ack.written_lsn);
-        known.durable_lsn = known.durable_lsn.max(ack.durable_lsn);
-    }
+/// What the rule depends on besides what members told.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// The master.
+    pub me: NodeId,
+    /// Who must have a write before it is acknowledged: the in-sync set, and whoever is about to be let in.
+    pub needed: &'a BTreeSet<NodeId>,
+    /// The shard has replicas, in the set or not.
+    pub has_replicas: bool,
+    /// `appendfsync always`
+    pub durable: bool,
+}
 
-    /// The replica left the shard or its log was cut: what it acknowledged counts no more.
-    pub fn forget(&mut self, replica: NodeId) {
-        self.by_replica.remove(&replica);
+/// The rule of `write-ack in-sync`. `acked` tells what a member acknowledged in the master's present epoch.
+pub fn commit_rule(terms: &Terms<'_>, acked: impl Fn(NodeId) -> Ack) -> CommitRule {
+    let others = terms.needed.iter().filter(|member| **member != terms.me);
+    let alone = others.clone().next().is_none();
+    let others = others.map(|member| acked(*member).at(terms.durable)).fold(Lsn(u64::MAX), Lsn::min);
+    // With all its replicas gone a write would be in one machine's memory only: then the disk has to have it.
+    if terms.durable || (alone && terms.has_replicas) {
+        CommitRule::Durable { others }
+    } else {
+        CommitRule::Written { others }
     }
+}
 
-    /// How far `replica` is.
-    pub fn of(&self, replica: NodeId) -> Option<Ack> {
-        self.by_replica.get(&replica).copied()
-    }
+/// A replica, as its master sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Follower {
+    /// Who.
+    pub node: NodeId,
+    /// For how long it has owed the acknowledgement of something that is written here.
+    pub lag_ms: u64,
+    /// It streams, has been doing so for a while, and has acknowledged everything that clients were told is done.
+    pub is_ready: bool,
+}
 
-    /// How many replicas have everything below `lsn` (WAIT), or have it synced (WAITAOF).
-    pub fn count(&self, lsn: Lsn, durable: bool) -> usize {
-        self.by_replica.values().filter(|ack| ack.at(durable) >= lsn).count()
-    }
+/// A change of the in-sync set that the master asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SetChange {
+    /// Without those who lag. They are waited for until it is committed.
+    Shrink(BTreeSet<NodeId>),
+    /// With those who have caught up. They are waited for from before it is asked for.
+    Grow(BTreeSet<NodeId>),
+}
 
-    /// The position below which writes are acknowledged to clients. `durable`: `appendfsync always`, or nobody else
-    /// is left in a set that once had more.
-    pub fn committed_lsn(
-        &self,
-        mode: WriteAck,
-        me: NodeId,
-        mine: Ack,
-        in_sync: &BTreeSet<NodeId>,
-        durable: bool,
-    ) -> Lsn {
-        let own = mine.at(durable);
-        match mode {
-            WriteAck::Local => own,
-            WriteAck::InSync => in_sync
-                .iter()
-                .filter(|member| **member != me)
-                .map(|member| self.of(*member).unwrap_or_default().at(durable))
-                .fold(own, Lsn::min),
-        }
+/// What to ask for now, if anything: first who lags goes, then who is ready comes.
+pub fn next_set(current: &BTreeSet<NodeId>, followers: &[Follower], lag_max_ms: u64) -> Option<SetChange> {
+    let mut smaller = current.clone();
+    for follower in followers.iter().filter(|follower| follower.lag_ms > lag_max_ms) {
+        smaller.remove(&follower.node);
     }
+    if smaller.len() < current.len() {
+        return Some(SetChange::Shrink(smaller));
+    }
+    let mut larger = current.clone();
+    larger.extend(followers.iter().filter(|f| f.is_ready && f.lag_ms * 2 <= lag_max_ms).map(|f| f.node));
+    (larger.len() > current.len()).then_some(SetChange::Grow(larger))
 }
 
 #[cfg(test)]
@@ -90,32 +114,47 @@ mod tests {
         Ack { written_lsn: Lsn(written), durable_lsn: Lsn(durable) }
     }
 
-    #[test]
-    fn a_write_is_committed_when_every_in_sync_member_has_it() {
-        let mut acks = Acks::default();
-        let (me, set) = (node_id(1), BTreeSet::from([1, 2, 3].map(node_id)));
-        acks.on_ack(node_id(2), ack(80, 40));
-        let committed =
-            |acks: &Acks, mode, durable| acks.committed_lsn(mode, me, ack(100, 60), &set, durable);
-        assert_eq!(committed(&acks, WriteAck::InSync, false), Lsn(0), "one member has not answered");
-        acks.on_ack(node_id(3), ack(90, 30));
-        assert_eq!(committed(&acks, WriteAck::InSync, false), Lsn(80));
-        assert_eq!(committed(&acks, WriteAck::InSync, true), Lsn(30));
-        assert_eq!(committed(&acks, WriteAck::Local, false), Lsn(100));
-        assert_eq!(committed(&acks, WriteAck::Local, true), Lsn(60));
+    fn rule(needed: &[u8], has_replicas: bool, durable: bool) -> CommitRule {
+        let needed = needed.iter().copied().map(node_id).collect();
+        let terms = Terms { me: node_id(1), needed: &needed, has_replicas, durable };
+        commit_rule(&terms, |node| if node == node_id(2) { ack(80, 40) } else { ack(90, 30) })
     }
 
     #[test]
-    fn a_member_outside_the_set_counts_for_wait_only() {
-        let mut acks = Acks::default();
-        acks.on_ack(node_id(2), ack(50, 50));
-        acks.on_ack(node_id(2), ack(20, 60));
-        assert_eq!(acks.of(node_id(2)), Some(ack(50, 60)), "acknowledgements never go back");
-        acks.on_ack(node_id(4), ack(100, 10));
-        assert_eq!((acks.count(Lsn(50), false), acks.count(Lsn(50), true)), (2, 1));
-        let set = BTreeSet::from([1, 4].map(node_id));
-        assert_eq!(acks.committed_lsn(WriteAck::InSync, node_id(1), ack(200, 0), &set, false), Lsn(100));
-        acks.forget(node_id(4));
-        assert_eq!(acks.count(Lsn(50), false), 1);
+    fn a_write_is_committed_when_every_in_sync_member_has_it() {
+        assert_eq!(rule(&[1, 2, 3], true, false), CommitRule::Written { others: Lsn(80) });
+        assert_eq!(rule(&[1, 2, 3], true, true), CommitRule::Durable { others: Lsn(30) });
+        assert_eq!(rule(&[1, 3], true, false), CommitRule::Written { others: Lsn(90) });
+    }
+
+    #[test]
+    fn a_master_that_lost_all_its_replicas_commits_only_what_is_durable() {
+        let nobody = Lsn(u64::MAX);
+        assert_eq!(rule(&[1], true, false), CommitRule::Durable { others: nobody });
+        assert_eq!(rule(&[1], false, false), CommitRule::Written { others: nobody }, "it never had one");
+        assert_eq!(rule(&[1], false, true), CommitRule::Durable { others: nobody });
+    }
+
+    #[test]
+    fn who_lags_goes_and_who_is_ready_comes_with_a_gap_between_the_two() {
+        let set = |members: &[u8]| -> BTreeSet<NodeId> { members.iter().copied().map(node_id).collect() };
+        let follower = |n, lag_ms, is_ready| Follower { node: node_id(n), lag_ms, is_ready };
+        let next = |members: &[u8], followers: &[Follower]| next_set(&set(members), followers, 1000);
+        assert_eq!(next(&[1, 2], &[follower(2, 1000, true)]), None);
+        assert_eq!(next(&[1, 2], &[follower(2, 1001, true)]), Some(SetChange::Shrink(set(&[1]))));
+        assert_eq!(next(&[1], &[follower(2, 1001, true)]), None);
+        assert_eq!(
+            next(&[1], &[follower(2, 501, true)]),
+            None,
+            "one that was dropped must do better to come back"
+        );
+        assert_eq!(next(&[1], &[follower(2, 500, true)]), Some(SetChange::Grow(set(&[1, 2]))));
+        assert_eq!(next(&[1], &[follower(2, 0, false)]), None);
+        let two = [follower(2, 2000, false), follower(3, 0, true)];
+        assert_eq!(
+            next(&[1, 2], &two),
+            Some(SetChange::Shrink(set(&[1]))),
+            "nobody comes while somebody goes"
+        );
     }
 }

@@ -54,7 +54,7 @@
 //! # Not here
 //!
 //! Bytes on the wire (replication/src/wire), Raft (replication/src/metadata_group), the log. The lease (issue 3) will
-//! live in [`lease`], in-sync shrinking and growing in [`in_sync`]; the register has the set already.
+//! live in [`lease`].
 extern crate alloc;
 #[cfg(test)]
 extern crate std;
@@ -83,7 +83,7 @@ pub mod failure_detector;
 pub mod gossip;
 /// May this node serve now.
 pub mod lease;
-/// Acknowledgements → committed LSN.
+/// Acknowledgements → committed LSN, and who is in the in-sync set.
 pub mod in_sync;
 /// Elections: who may win, who is freshest.
 pub mod promotion;
@@ -108,7 +108,7 @@ mod scenes;
 pub use change::{Change, Expected, NodeAddress, NodeRecord, Outcome, Refusal};
 pub use cluster::Cluster;
 pub use events::{Event, Role};
-pub use in_sync::{Ack, Acks, WriteAck};
+pub use in_sync::{Ack, CommitRule, SetChange, WriteAck};
 pub use interface::{Destination, Failover, Input, Myself, Outputs, Send, Settings};
 pub use join::Target;
 pub use message::{Body, Header, JoinCard, Message, MessageCounts, MessageKind, Positions, Rumour};

@@ -23,6 +23,9 @@ pub struct Positions {
     /// The log together with the images holds the shard's whole data: no full copy is half done. A node whose copy is
     /// not whole is never promoted.
     pub whole: bool,
+    /// The log is sure to end where it ended when it was last written: it has not lost a tail in a restart. One that is not
+    /// trusted may lack writes that were acknowledged.
+    pub trusted: bool,
     /// A replica: how long its log stream from the master has been down; 0 while it is up, and on a master.
     pub stream_down_ms: u64,
 }

@@ -101,13 +101,29 @@ impl Election<'_> {
             .filter_map(|s| Some((s, self.answer(s)?)))
             .filter(|(s, positions)| self.may_win(rules, s, positions))
             .collect();
-        eligible.sort_by_key(|(standing, positions)| (Reverse(positions.written), standing.node));
+        if rules.write_ack == WriteAck::InSync {
+            if eligible.iter().any(|(_, positions)| positions.trusted) {
+                eligible.retain(|(_, positions)| positions.trusted);
+            } else if !self.all_in_sync_answered(standings) {
+                // Each may have lost a tail; only among all of them is every acknowledged write that is left.
+                return Decision::Wait;
+            }
+        }
+        let is_new = |node: NodeId| node != self.register.master;
+        eligible.sort_by_key(|(s, positions)| (Reverse(positions.written), is_new(s.node), s.node));
         eligible.first().map_or(Decision::Wait, |(winner, _)| Decision::Promote(winner.node))
+    }
+
+    fn all_in_sync_answered(&self, standings: &[Standing]) -> bool {
+        let answered = |node: &NodeId| standings.iter().any(|s| s.node == *node && self.answer(s).is_some());
+        self.register.in_sync.iter().all(answered)
     }
 
     fn decide_forced(&self, rules: &Rules, standings: &[Standing], candidate: NodeId) -> Decision {
         let standing = standings.iter().find(|s| s.node == candidate);
-        let wins = |s: &Standing| self.answer(s).is_some() && self.may_lose_nothing(rules, candidate);
+        let is_sure = |at: Positions| at.trusted || rules.write_ack == WriteAck::Local;
+        let wins =
+            |s: &Standing| self.answer(s).is_some_and(is_sure) && self.may_lose_nothing(rules, candidate);
         match standing {
             Some(standing) if wins(standing) => Decision::Promote(candidate),
             Some(s) if s.health != Health::Failed && self.watched_ms < CANDIDATE_PATIENCE_MS => {

@@ -32,6 +32,7 @@ fn answered(n: u8, lsn: u64) -> Standing {
         durable_lsn: Lsn(0),
         applied_lsn: Lsn(lsn),
         whole: true,
+        trusted: true,
         stream_down_ms: 0,
     };
     Standing {
@@ -164,4 +165,40 @@ fn a_forced_candidate_wins_whatever_the_others_have_or_the_election_is_reopened(
     assert_eq!(forced(0, dead(2)), Decision::Reopen);
     let barred = Standing { no_failover: true, ..answered(2, 1) };
     assert_eq!(forced(0, barred), Decision::Promote(node_id(2)), "an operator may");
+}
+
+#[test]
+fn in_sync_a_log_that_may_have_lost_its_tail_wins_only_when_all_of_the_set_have_answered() {
+    let in_sync = Rules { write_ack: WriteAck::InSync, ..rules() };
+    let mut register = register();
+    register.in_sync = [1, 2, 3].map(node_id).into();
+    let decide = |standings: &[Standing]| {
+        let shard = shard_id(1);
+        let election =
+            Election { shard, register: &register, epoch: EPOCH, candidate: None, watched_ms: 60_000 };
+        election.decide(&in_sync, standings)
+    };
+    let doubtful = |n, lsn| with(answered(n, lsn), |p| p.trusted = false);
+    assert_eq!(decide(&[dead(1), answered(2, 20), doubtful(3, 30)]), Decision::Promote(node_id(2)));
+    assert_eq!(decide(&[dead(1), doubtful(2, 20), doubtful(3, 30)]), Decision::Wait);
+    assert_eq!(decide(&[doubtful(1, 10), doubtful(2, 20), doubtful(3, 30)]), Decision::Promote(node_id(3)));
+    // Outside the set nobody wins, however fresh and sure.
+    assert_eq!(decide(&[dead(1), doubtful(2, 20), doubtful(3, 30), answered(4, 90)]), Decision::Wait);
+}
+
+#[test]
+fn among_equals_the_master_stays() {
+    assert_eq!(winner(&[answered(1, 30), answered(2, 30)]), Some(node_id(1)));
+    let mut register = register();
+    register.replicas = [1, 2, 4].map(node_id).into();
+    register.master = node_id(3);
+    let election = Election {
+        shard: shard_id(1),
+        register: &register,
+        epoch: EPOCH,
+        candidate: None,
+        watched_ms: 60_000,
+    };
+    let decision = election.decide(&rules(), &[answered(1, 30), answered(2, 30), answered(3, 30)]);
+    assert_eq!(decision, Decision::Promote(node_id(3)));
 }

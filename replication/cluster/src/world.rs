@@ -435,6 +435,7 @@ impl World {
             durable_lsn: node.log.lsn,
             applied_lsn: node.log.lsn,
             whole: node.positions.whole,
+            trusted: true,
             stream_down_ms,
         };
         let positions = node.positions;

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use holdfast_cluster::change::{Change, NodeAddress, NodeRecord, Outcome};
 use holdfast_cluster::cluster::Cluster;
-use holdfast_cluster::events::Event;
+use holdfast_cluster::events::{Event, Role};
 use holdfast_cluster::interface::{Destination, Failover, Input, Myself, Outputs};
 use holdfast_cluster::join::Target;
 use holdfast_cluster::registry::Registry;
 use holdfast_cluster::view::View;
 use holdfast_storage::store::Store;
-use holdfast_words::{ClusterId, NodeId, ShardId};
+use holdfast_words::{ClusterId, Epoch, NodeId, ShardId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{BusConfig, StartError};
@@ -46,6 +46,8 @@ enum Back {
     Proposed(Answer, Result<Outcome, String>),
     /// The cluster has let this node go: it begins anew.
     Released { hard: bool, answer: Answer },
+    /// A change of the in-sync set was decided; refused or not known, when there is a text.
+    InSync(Option<String>),
 }
 
 /// The bus of one node.
@@ -72,6 +74,10 @@ pub struct Driver {
     holds_keys: Option<bool>,
     /// CLUSTER RESET is under way: being removed is no news.
     resetting: bool,
+    /// A change of the in-sync set is on its way.
+    changing_in_sync: bool,
+    /// This node would lead, but its log may have lost its end: the members of the in-sync set are asked first.
+    doubtful: Option<(ShardId, Epoch)>,
     ticked_slowly_ms: u64,
 }
 
@@ -106,6 +112,7 @@ impl Driver {
         let member = Member::new(store.clone(), platform::now_ms());
         let replicas = Replicas::new(store.clone(), shared.clone(), book.clone());
         let context = Context::new(me.clone(), member.clone(), shared.clone(), book.clone(), node_timeout_ms);
+        replicas.set_write_ack(config.settings.write_ack);
         let (mastership, mastership_seen) = watch::channel(None);
         let sender = Sender::new(member.clone(), replicas.clone(), mastership_seen, node_timeout_ms);
         let (orders, done) = RoleKeeper::start(context, replicas.clone(), mastership, hold_writes);
@@ -139,6 +146,8 @@ impl Driver {
             to_back,
             holds_keys: None,
             resetting: false,
+            changing_in_sync: false,
+            doubtful: None,
             ticked_slowly_ms: 0,
         };
         driver.follow_registry(&registry);
@@ -194,9 +203,11 @@ impl Driver {
         }
         self.feed_positions().await;
         self.feed(Input::Tick).await;
+        self.keep_in_sync_set();
         let now_ms = platform::now_ms();
         if now_ms.saturating_sub(self.ticked_slowly_ms) >= SLOW_TICK_MS {
             self.ticked_slowly_ms = now_ms;
+            self.ask_before_leading();
             self.shared.set_links(self.links.list());
             self.replicas.refresh();
         }
@@ -257,7 +268,11 @@ impl Driver {
         self.links.keep_only(|node| registry.nodes.contains_key(&node));
         let me = self.me.identity().node;
         if let Some((_, register)) = registry.shard_of(me) {
-            self.replicas.expect(register.members().filter(|member| *member != me).collect());
+            if register.master != me {
+                self.replicas.depose();
+            }
+            let others = register.members().filter(|member| *member != me).collect();
+            self.replicas.expect(others, register.in_sync.clone());
         }
     }
 
@@ -274,6 +289,17 @@ impl Driver {
                 // Whoever asked finds what it asked for.
                 self.on_decided().await;
                 answer.send(result).ok();
+            }
+            Back::InSync(refusal) => {
+                self.changing_in_sync = false;
+                self.on_decided().await;
+                if let Some(refusal) = refusal {
+                    tracing::debug!(refusal, "the in-sync set was not changed");
+                    // Where the outcome is not known, who is about to be let in goes on being waited for.
+                    if refusal.starts_with("ERR") {
+                        self.replicas.was_refused();
+                    }
+                }
             }
             Back::Released { hard, answer } => {
                 let result = self.begin_anew(hard).await.map_err(|error| format!("ERR {error}"));
@@ -384,6 +410,7 @@ impl Driver {
             _ => tracing::info!("{event}"),
         }
         let order = match event {
+            Event::Role { shard, epoch, role: Role::Master } if !self.may_lead(shard, epoch) => return,
             Event::Role { shard, epoch, role } => Order::Role { shard, epoch, role },
             Event::Fence { shard, epoch } => Order::Fence { shard, epoch },
             Event::PauseWrites { epoch, .. } => Order::Pause { epoch },
@@ -402,6 +429,58 @@ impl Driver {
         if let Err(error) = self.group.join(self.me.identity(), cluster).await {
             tracing::error!(%error, %cluster, "this node could not join the cluster");
         }
+    }
+
+    /// Has those who lag dropped from the in-sync set, and those who have caught up let in.
+    fn keep_in_sync_set(&mut self) {
+        let registry = self.decided.borrow().registry.clone();
+        let me = self.me.identity().node;
+        let Some((shard, register)) = registry.shard_of(me) else { return };
+        if self.changing_in_sync || register.master != me || register.pending.is_some() {
+            return;
+        }
+        let Some((from, to)) = self.replicas.wanted_in_sync(self.config.replica_lag_max_ms) else { return };
+        if from != register.in_sync {
+            return;
+        }
+        for node in from.difference(&to) {
+            tracing::warn!(replica = %node, "a replica lags: it is to leave the in-sync set");
+        }
+        for node in to.difference(&from) {
+            tracing::info!(replica = %node, "a replica has caught up: it is to join the in-sync set");
+        }
+        self.changing_in_sync = true;
+        let change = Change::SetInSync { shard, expected: register.seen(), from, to };
+        self.propose(change, |result| Back::InSync(result.err()));
+    }
+
+    /// A master whose log may have lost its end has the freshest of the in-sync set found, which may be itself.
+    fn ask_before_leading(&mut self) {
+        let Some((shard, epoch)) = self.doubtful else { return };
+        let registry = self.decided.borrow().registry.clone();
+        let me = self.me.identity().node;
+        match registry.shard_of(me) {
+            Some((now, register)) if now == shard && register.epoch == epoch && register.master == me => {
+                if register.pending.is_none() {
+                    let expected = register.seen();
+                    self.propose_for_the_core(Change::BeginElection { shard, expected, candidate: None });
+                }
+            }
+            _ => self.doubtful = None,
+        }
+    }
+
+    /// Whether this node may lead as the metadata says, or has to ask first (design, 7.6).
+    fn may_lead(&mut self, shard: ShardId, epoch: Epoch) -> bool {
+        let registry = self.decided.borrow().registry.clone();
+        let has_company = registry.shards.get(&shard).is_some_and(|register| register.in_sync.len() > 1);
+        let elected_now = self.member.fence() >= epoch && self.member.store.log().epoch() < epoch;
+        if self.member.is_trusted() || !has_company || elected_now {
+            return true;
+        }
+        tracing::warn!(%shard, "this node's log may have lost its end in a restart of the machine: the in-sync set is asked first");
+        self.doubtful = Some((shard, epoch));
+        false
     }
 
     // ---- beginning anew ----

@@ -32,6 +32,8 @@ pub struct BusConfig {
     pub no_failover: bool,
     /// What the core goes by.
     pub settings: Settings,
+    /// `replica-lag-max`, ms: a replica that owes an acknowledgement for longer leaves the in-sync set.
+    pub replica_lag_max_ms: u64,
 }
 
 /// Why the bus does not start.

@@ -305,10 +305,16 @@ impl Following {
             }
         }
         match message {
-            Message::Heartbeat { .. } => self.on_streaming().await,
-            Message::Chunk { at, bytes, .. } => {
+            Message::Heartbeat { committed_lsn, .. } => {
                 self.on_streaming().await?;
-                self.take_log(Lsn(at), bytes).await
+                self.trust_from(Lsn(committed_lsn));
+                Ok(())
+            }
+            Message::Chunk { at, bytes, committed_lsn, .. } => {
+                self.on_streaming().await?;
+                self.take_log(Lsn(at), bytes).await?;
+                self.trust_from(Lsn(committed_lsn));
+                Ok(())
             }
             Message::CutTo { lsn, .. } => self.cut_at(Lsn(lsn)).await,
             Message::CopyBegins { start_lsn, history, resume_slot, .. } => {
@@ -324,6 +330,15 @@ impl Following {
             Message::Follow { .. } | Message::Ack { .. } => {
                 Err(FollowError::OutOfTurn("that is a replica's word"))
             }
+        }
+    }
+
+    /// A log that has everything that was acknowledged to clients is as good as one that never lost anything.
+    fn trust_from(&self, master_end: Lsn) {
+        let member = &self.context.member;
+        if !member.is_trusted() && member.store.is_whole() && member.written().lsn >= master_end {
+            tracing::info!("this node's log is complete again");
+            member.set_trusted();
         }
     }
 

@@ -2,7 +2,7 @@
 //! epoch is taken any more. Everybody who changes the log on another's behalf goes through here.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use holdfast_cluster::message::Positions;
 use holdfast_storage::store::Store;
@@ -30,6 +30,8 @@ pub struct Member {
     /// Held while a frame is taken, so that raising the fence waits for it. Epochs are a shard's: another shard has its own.
     fence: Mutex<(ShardId, Epoch)>,
     stream_down_since_ms: AtomicU64,
+    /// The log is sure to be no shorter than it was when this node last acknowledged something.
+    trusted: AtomicBool,
     /// Positions moved in a way that the cluster core must hear of at once.
     pub changed: Notify,
 }
@@ -38,7 +40,16 @@ impl Member {
     /// As of a start: fenced by what the log has seen.
     pub fn new(store: Arc<Store>, now_ms: u64) -> Arc<Self> {
         let fence = Mutex::new((store.shard_id(), store.log().epoch()));
-        Arc::new(Self { store, fence, stream_down_since_ms: AtomicU64::new(now_ms), changed: Notify::new() })
+        let directory = store.directory();
+        // In the same boot the kernel still has what was written; a fresh directory has lost nothing.
+        let trusted = directory.previous_identity().is_none() || directory.is_same_boot();
+        Arc::new(Self {
+            store,
+            fence,
+            stream_down_since_ms: AtomicU64::new(now_ms),
+            trusted: AtomicBool::new(trusted),
+            changed: Notify::new(),
+        })
     }
 
     /// Takes nothing of an epoch of `shard` below `epoch`, nor of another shard, any more. When this returns, nothing of one is being taken either. May wait for
@@ -60,6 +71,16 @@ impl Member {
     pub fn obey<R>(&self, epoch: Epoch, work: impl FnOnce(&Store) -> R) -> Result<R, Fenced> {
         let fence = self.fence.lock();
         if epoch < fence.1 { Err(Fenced { found: epoch, fence: fence.1 }) } else { Ok(work(&self.store)) }
+    }
+
+    /// Whether the log is sure to have everything that this node ever acknowledged (design, 7.6).
+    pub fn is_trusted(&self) -> bool {
+        self.trusted.load(Ordering::Acquire)
+    }
+
+    /// This node leads, or has caught up with who does: its log is the shard's.
+    pub fn set_trusted(&self) {
+        self.trusted.store(true, Ordering::Release);
     }
 
     /// The log stream from the master is up (or this node is the master), or has been down since `now_ms`.
@@ -87,6 +108,7 @@ impl Member {
             durable_lsn: log.positions().durable_lsn(),
             applied_lsn: log.positions().written_lsn(),
             whole: self.store.is_whole(),
+            trusted: self.is_trusted(),
             stream_down_ms: if down_since_ms == STREAM_IS_UP {
                 0
             } else {

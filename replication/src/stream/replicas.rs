@@ -1,8 +1,13 @@
-//! A master's replicas: how far each is, what of the log they still need, and what clients are told of it.
+//! A master's replicas: how far each is, what of the log they still need, what may be acknowledged to clients, who should be in
+//! the in-sync set, and what clients are told of it all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use holdfast_cluster::in_sync::{
+    Ack, CommitRule, Follower, SetChange, Terms, WriteAck, commit_rule, next_set,
+};
+use holdfast_storage::log::{Commit, FsyncPolicy};
 use holdfast_storage::store::{NeededByReplicas, Store};
 use holdfast_words::{Lsn, NodeId};
 use parking_lot::Mutex;
@@ -10,6 +15,9 @@ use parking_lot::Mutex;
 use crate::handle::{ReplicaInfo, Shared};
 use crate::links::book::AddressBook;
 use crate::platform;
+
+/// A replica is let into the in-sync set when it has been streaming for so long.
+const STEADY_MS: u64 = 300;
 
 /// What a replica told last.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -22,7 +30,7 @@ pub struct Progress {
     pub applied: Lsn,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// Gets images; the log is to follow from here.
     Copying(Lsn),
@@ -34,15 +42,46 @@ struct Replica {
     stage: Stage,
     progress: Progress,
     heard_ms: u64,
+    /// Since when it has been at this stage.
+    since_ms: u64,
+    /// What it has yet to acknowledge, and since when.
+    owes: Option<(Lsn, u64)>,
     /// Which connection it is about: an older one that ends late says nothing about the newer one.
     connection: u64,
 }
 
-#[derive(Default)]
+impl Replica {
+    fn away(now_ms: u64) -> Self {
+        let (stage, progress) = (Stage::Away, Progress::default());
+        Self { stage, progress, heard_ms: now_ms, since_ms: now_ms, owes: None, connection: 0 }
+    }
+
+    fn acked(&self) -> Ack {
+        Ack { written_lsn: self.progress.written, durable_lsn: self.progress.durable }
+    }
+}
+
+/// What this node is to its replicas.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// Nothing may be acknowledged: who is master is being decided.
+    Undecided,
+    /// It is one itself: what it shows its own clients is what it has.
+    Replica,
+    /// Their master, this node.
+    Master(NodeId),
+}
+
 struct State {
+    standing: Standing,
+    write_ack: WriteAck,
     replicas: BTreeMap<NodeId, Replica>,
     /// Whom the registry has as replicas of this node's shard.
-    expected: Vec<NodeId>,
+    expected: BTreeSet<NodeId>,
+    /// Whom the registry has in the in-sync set.
+    in_sync: BTreeSet<NodeId>,
+    /// Who is about to be let in: waited for already.
+    joining: BTreeSet<NodeId>,
     next_connection: u64,
 }
 
@@ -55,24 +94,98 @@ pub struct Replicas {
 }
 
 impl Replicas {
-    /// None yet.
+    /// None yet, and nothing may be acknowledged.
     pub fn new(store: Arc<Store>, shared: Arc<Shared>, book: AddressBook) -> Arc<Self> {
-        Arc::new(Self { store, shared, book, state: Mutex::default() })
+        let state = State {
+            standing: Standing::Undecided,
+            write_ack: WriteAck::Local,
+            replicas: BTreeMap::new(),
+            expected: BTreeSet::new(),
+            in_sync: BTreeSet::new(),
+            joining: BTreeSet::new(),
+            next_connection: 0,
+        };
+        let this = Self { store, shared, book, state: Mutex::new(state) };
+        this.settle(&mut this.state.lock());
+        Arc::new(this)
     }
 
-    /// Whom the registry has in this node's shard besides it: for them log is kept, there or not.
-    pub fn expect(&self, members: Vec<NodeId>) {
+    /// `write-ack`
+    pub fn set_write_ack(&self, write_ack: WriteAck) {
+        let mut state = self.state.lock();
+        state.write_ack = write_ack;
+        self.settle(&mut state);
+    }
+
+    /// Whom the registry has in this node's shard besides it (for them log is kept, there or not), and in the in-sync set.
+    pub fn expect(&self, members: BTreeSet<NodeId>, in_sync: BTreeSet<NodeId>) {
         let mut state = self.state.lock();
         state.replicas.retain(|node, _| members.contains(node));
-        state.expected = members;
-        self.settle(&state);
+        state.joining.retain(|node| members.contains(node) && !in_sync.contains(node));
+        (state.expected, state.in_sync) = (members, in_sync);
+        self.settle(&mut state);
     }
 
-    /// This node is not the master any more: what replicas told it counts no more.
-    pub fn forget_all(&self) {
+    /// This node is something else from now on. What replicas told it before counts no more.
+    pub fn stand(&self, standing: Standing) {
         let mut state = self.state.lock();
-        state.replicas.clear();
-        self.settle(&state);
+        state.standing = standing;
+        if standing != Standing::Undecided {
+            state.replicas.clear();
+            state.joining.clear();
+        }
+        self.settle(&mut state);
+    }
+
+    /// Another node is the master: nothing is acknowledged until this node has become what it is now.
+    pub fn depose(&self) {
+        let mut state = self.state.lock();
+        if matches!(state.standing, Standing::Master(_)) {
+            state.standing = Standing::Undecided;
+            self.settle(&mut state);
+        }
+    }
+
+    /// What to ask of the metadata group about the in-sync set now. Who is to be let in is waited for from here on, until
+    /// [`Replicas::expect`] says that it is in, or [`Replicas::was_refused`] that it is not.
+    pub fn wanted_in_sync(&self, lag_max_ms: u64) -> Option<(BTreeSet<NodeId>, BTreeSet<NodeId>)> {
+        let mut state = self.state.lock();
+        if !matches!(state.standing, Standing::Master(_)) || state.write_ack == WriteAck::Local {
+            return None;
+        }
+        self.settle(&mut state);
+        let now_ms = platform::now_ms();
+        let committed = self.store.log().positions().committed_lsn();
+        let is_durable = self.is_durable();
+        let followers: Vec<Follower> = state
+            .expected
+            .iter()
+            .filter_map(|node| Some((*node, state.replicas.get(node)?)))
+            .map(|(node, replica)| Follower {
+                node,
+                lag_ms: replica.owes.map_or(0, |(_, since_ms)| now_ms.saturating_sub(since_ms)),
+                is_ready: replica.stage == Stage::Streaming
+                    && now_ms.saturating_sub(replica.since_ms) >= STEADY_MS
+                    && reached(replica, is_durable) >= committed,
+            })
+            .collect();
+        let from = state.in_sync.clone();
+        let to = match next_set(&from, &followers, lag_max_ms)? {
+            SetChange::Shrink(to) => to,
+            SetChange::Grow(to) => {
+                state.joining = to.difference(&from).copied().collect();
+                self.settle(&mut state);
+                to
+            }
+        };
+        Some((from, to))
+    }
+
+    /// The metadata group refused the larger set: nobody is about to be let in.
+    pub fn was_refused(&self) {
+        let mut state = self.state.lock();
+        state.joining.clear();
+        self.settle(&mut state);
     }
 
     /// A replica is connected and goes on at `written`; the connection's number.
@@ -99,9 +212,11 @@ impl Replicas {
         let mut state = self.state.lock();
         state.next_connection += 1;
         let connection = state.next_connection;
-        let heard_ms = platform::now_ms();
-        state.replicas.insert(node, Replica { stage, progress, heard_ms, connection });
-        self.settle(&state);
+        let now_ms = platform::now_ms();
+        let owes = state.replicas.get(&node).and_then(|replica| replica.owes);
+        let replica = Replica { stage, progress, heard_ms: now_ms, since_ms: now_ms, owes, connection };
+        state.replicas.insert(node, replica);
+        self.settle(&mut state);
         connection
     }
 
@@ -112,7 +227,7 @@ impl Replicas {
             if let Stage::Copying(start_lsn) = replica.stage
                 && progress.written >= start_lsn
             {
-                replica.stage = Stage::Streaming;
+                (replica.stage, replica.since_ms) = (Stage::Streaming, replica.heard_ms);
             }
             replica.progress = progress;
         });
@@ -125,7 +240,9 @@ impl Replicas {
 
     /// A connection ended.
     pub fn end(&self, node: NodeId, connection: u64) {
-        self.change(node, connection, |replica| replica.stage = Stage::Away);
+        self.change(node, connection, |replica| {
+            (replica.stage, replica.since_ms) = (Stage::Away, platform::now_ms());
+        });
     }
 
     fn change(&self, node: NodeId, connection: u64, change: impl FnOnce(&mut Replica)) {
@@ -134,7 +251,7 @@ impl Replicas {
             && replica.connection == connection
         {
             change(replica);
-            self.settle(&state);
+            self.settle(&mut state);
         }
     }
 
@@ -145,8 +262,14 @@ impl Replicas {
         replica.map_or(u64::MAX, |replica| platform::now_ms().saturating_sub(replica.heard_ms))
     }
 
-    /// Tells the store and the server.
-    fn settle(&self, state: &State) {
+    fn is_durable(&self) -> bool {
+        self.store.log().fsync_policy() == FsyncPolicy::Always
+    }
+
+    /// Tells the store and the server what follows from the state.
+    fn settle(&self, state: &mut State) {
+        self.note_debts(state);
+        self.settle_commit(state);
         let copying = state.replicas.values().filter_map(|replica| match replica.stage {
             Stage::Copying(start_lsn) => Some(start_lsn),
             Stage::Streaming | Stage::Away => None,
@@ -158,12 +281,12 @@ impl Replicas {
         let if_possible = state.expected.iter().map(position).min();
         self.store.set_needed_by_replicas(NeededByReplicas { surely, if_possible });
         let now_ms = platform::now_ms();
-        let shown = state.replicas.iter().filter(|(_, replica)| !matches!(replica.stage, Stage::Away));
+        let shown = state.replicas.iter().filter(|(_, replica)| replica.stage != Stage::Away);
         let shown = shown.filter_map(|(&node, replica)| {
             Some(ReplicaInfo {
                 node,
                 address: self.book.of(node)?.data,
-                online: matches!(replica.stage, Stage::Streaming),
+                online: replica.stage == Stage::Streaming,
                 written_lsn: replica.progress.written,
                 durable_lsn: replica.progress.durable,
                 applied_lsn: replica.progress.applied,
@@ -173,9 +296,53 @@ impl Replicas {
         self.shared.set_replicas(shown.collect());
     }
 
+    /// Since when each owes an acknowledgement of something that is written here.
+    fn note_debts(&self, state: &mut State) {
+        if !matches!(state.standing, Standing::Master(_)) {
+            return;
+        }
+        let now_ms = platform::now_ms();
+        for &node in &state.expected {
+            state.replicas.entry(node).or_insert_with(|| Replica::away(now_ms));
+        }
+        let (end, is_durable) = (self.store.log().positions().written_lsn(), self.is_durable());
+        for replica in state.replicas.values_mut() {
+            let acked = reached(replica, is_durable);
+            if acked >= end {
+                replica.owes = None;
+            } else if replica.owes.is_none_or(|(target, _)| acked >= target) {
+                replica.owes = Some((end, now_ms));
+            }
+        }
+    }
+
+    fn settle_commit(&self, state: &State) {
+        let log = self.store.log();
+        let everything = Lsn(u64::MAX);
+        let (commit, alone) = match (state.standing, state.write_ack) {
+            (Standing::Undecided, _) => (Commit::Nothing, false),
+            (Standing::Replica, _) | (Standing::Master(_), WriteAck::Local) => (Commit::default(), false),
+            (Standing::Master(me), WriteAck::InSync) => {
+                let needed = state.in_sync.union(&state.joining).copied().collect();
+                let has_replicas = !state.expected.is_empty();
+                let terms = Terms { me, needed: &needed, has_replicas, durable: self.is_durable() };
+                let acked = |node| state.replicas.get(&node).map(Replica::acked).unwrap_or_default();
+                match commit_rule(&terms, acked) {
+                    CommitRule::Written { others } => (Commit::Written { others }, false),
+                    CommitRule::Durable { others } => (Commit::Durable { others }, others == everything),
+                }
+            }
+        };
+        log.await_durability(alone);
+        log.positions().set_commit(commit);
+    }
+
     /// Brings the ages that clients see up to date.
     pub fn refresh(&self) {
-        let state = self.state.lock();
-        self.settle(&state);
+        self.settle(&mut self.state.lock());
     }
+}
+
+fn reached(replica: &Replica, is_durable: bool) -> Lsn {
+    if is_durable { replica.progress.durable } else { replica.progress.written }
 }

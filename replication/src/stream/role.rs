@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::follower::{Context, Follower, Target};
 use super::member::Member;
-use super::replicas::Replicas;
+use super::replicas::{Replicas, Standing};
 use super::sender::Mastership;
 use crate::platform;
 
@@ -92,6 +92,8 @@ pub struct RoleKeeper {
     mastership: watch::Sender<Option<Mastership>>,
     hold_writes: HoldWrites,
     follower: Option<Follower>,
+    /// Where the log stood when it was paused for the handover at this epoch: whoever takes over then has all of it.
+    handed_over: Option<(Epoch, LogPoint)>,
     done: mpsc::UnboundedSender<Done>,
 }
 
@@ -106,7 +108,8 @@ impl RoleKeeper {
         let (orders, ordered) = mpsc::unbounded_channel();
         let (done, dones) = mpsc::unbounded_channel();
         context.member.store.slots().close_to_commands();
-        let keeper = Self { context, replicas, mastership, hold_writes, follower: None, done };
+        let keeper =
+            Self { context, replicas, mastership, hold_writes, follower: None, handed_over: None, done };
         tokio::spawn(keeper.run(ordered));
         (orders, dones)
     }
@@ -137,6 +140,7 @@ impl RoleKeeper {
             }
             Order::Pause { epoch } => self.pause(epoch).await,
             Order::Resume => {
+                self.handed_over = None;
                 if self.mastership.borrow().is_some() {
                     self.context.member.store.slots().open_to_commands();
                 }
@@ -168,6 +172,7 @@ impl RoleKeeper {
 
     async fn leave_role(&mut self) {
         self.mastership.send_replace(None);
+        self.replicas.stand(Standing::Undecided);
         if let Some(follower) = self.follower.take() {
             follower.stop().await;
         }
@@ -182,6 +187,7 @@ impl RoleKeeper {
         if shard != self.context.member.store.shard_id() {
             return Ok(());
         }
+        self.replicas.stand(Standing::Undecided);
         self.off_the_bus(move |member| {
             member.store.slots().close_to_commands();
             member.raise_fence(shard, epoch);
@@ -219,7 +225,8 @@ impl RoleKeeper {
         .await?;
         self.context.member.set_stream(true, 0);
         self.context.shared.set_master_link(None);
-        self.replicas.forget_all();
+        self.context.member.set_trusted();
+        self.replicas.stand(Standing::Master(me));
         self.mastership.send_replace(Some(Mastership { shard, epoch }));
         self.context.member.store.slots().open_to_commands();
         self.settled();
@@ -228,6 +235,11 @@ impl RoleKeeper {
 
     async fn follow(&mut self, target: Target) -> Result<(), RoleError> {
         self.leave_role().await;
+        let log = self.context.member.store.log().clone();
+        if self.handed_over.take() != Some((target.epoch, log.end())) {
+            // What was logged here may not be in the new master's log.
+            log.positions().take_back_replies();
+        }
         let me = self.context.me.identity().node;
         self.off_the_bus(move |member| {
             let store = &member.store;
@@ -239,7 +251,7 @@ impl RoleKeeper {
             Ok(())
         })
         .await?;
-        self.replicas.forget_all();
+        self.replicas.stand(Standing::Replica);
         self.context.member.set_stream(false, platform::now_ms());
         self.follower = Some(Follower::start(self.context.clone(), target));
         self.settled();
@@ -254,6 +266,7 @@ impl RoleKeeper {
                 Ok(member.settle()?)
             })
             .await?;
+        self.handed_over = Some((epoch, end));
         self.done.send(Done::Paused { epoch, end }).ok();
         Ok(())
     }
@@ -263,6 +276,7 @@ impl RoleKeeper {
             member.store.become_empty(node, shard, Lsn::ZERO, Vec::new())?;
             member.store.set_whole()?;
             member.raise_fence(shard, Epoch::ZERO);
+            member.set_trusted();
             Ok(())
         })
         .await?;

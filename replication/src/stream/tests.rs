@@ -191,7 +191,7 @@ async fn a_replica_gets_what_was_there_and_what_comes() {
 async fn a_replica_that_was_away_within_retention_gets_only_the_rest() {
     let (mut master, mut replica) = (node(1, 1 << 30).await, node(2, 1 << 30).await);
     master.leads(1).await;
-    master.replicas.expect(vec![replica.id]);
+    master.replicas.expect([replica.id].into(), [master.id].into());
     master.fill(0..100);
     replica.follows(&master, 1).await;
     replica.catches_up_with(&master).await;

@@ -35,6 +35,7 @@ struct PositionsDef {
     #[serde(with = "super::pack")]
     applied_lsn: Lsn,
     whole: bool,
+    trusted: bool,
     stream_down_ms: u64,
 }
 
@@ -190,6 +191,7 @@ mod tests {
                 durable_lsn: Lsn(10),
                 applied_lsn: Lsn(11),
                 whole: true,
+                trusted: true,
                 stream_down_ms: 12,
             }),
         }

@@ -298,10 +298,17 @@ settings! {
 impl Config {
     /// Which position of the log a reply waits for.
     pub fn ack_point(&self) -> AckPoint {
-        match (self.write_ack, self.appendfsync) {
-            (WriteAck::InSync, _) => AckPoint::Committed,
-            (WriteAck::Local, AppendFsync::Always) => AckPoint::Durable,
-            (WriteAck::Local, AppendFsync::EverySec | AppendFsync::No) => AckPoint::Written,
+        match self.write_ack {
+            WriteAck::InSync => AckPoint::Committed,
+            WriteAck::Local => self.local_ack_point(),
+        }
+    }
+
+    /// Which position a reply waits for where this node's word is enough.
+    pub fn local_ack_point(&self) -> AckPoint {
+        match self.appendfsync {
+            AppendFsync::Always => AckPoint::Durable,
+            AppendFsync::EverySec | AppendFsync::No => AckPoint::Written,
         }
     }
 

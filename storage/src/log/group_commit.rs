@@ -28,6 +28,8 @@ struct State {
 /// What workers and the thread share.
 pub(super) struct GroupCommit {
     policy: AtomicU8,
+    /// Somebody waits for whatever is written to be durable, whatever the policy says.
+    awaited: AtomicBool,
     state: Mutex<State>,
     wake: Condvar,
     /// Spares the workers the mutex while the thread has not taken up the last request.
@@ -42,6 +44,7 @@ impl GroupCommit {
     pub(super) fn new(policy: FsyncPolicy) -> Self {
         Self {
             policy: AtomicU8::new(policy as u8),
+            awaited: AtomicBool::new(false),
             state: Mutex::default(),
             wake: Condvar::new(),
             signalled: AtomicBool::new(false),
@@ -56,7 +59,7 @@ impl GroupCommit {
         self.request();
     }
 
-    fn policy(&self) -> FsyncPolicy {
+    pub(super) fn policy(&self) -> FsyncPolicy {
         match self.policy.load(Ordering::Acquire) {
             code if code == FsyncPolicy::Always as u8 => FsyncPolicy::Always,
             code if code == FsyncPolicy::No as u8 => FsyncPolicy::No,
@@ -66,7 +69,14 @@ impl GroupCommit {
 
     /// Something was written.
     pub(super) fn written(&self) {
-        if self.policy() == FsyncPolicy::Always {
+        if self.policy() == FsyncPolicy::Always || self.awaited.load(Ordering::Acquire) {
+            self.request();
+        }
+    }
+
+    /// From now on (or no longer) everything written is awaited to be durable.
+    pub(super) fn set_awaited(&self, awaited: bool) {
+        if self.awaited.swap(awaited, Ordering::AcqRel) != awaited && awaited {
             self.request();
         }
     }

@@ -42,7 +42,7 @@ pub use format::{
     EpochHistory, MORE_FOLLOWS, RECORD_HEADER_SIZE, RecordHeader, RecordKind, RecordView,
     SEGMENT_HEADER_SIZE, encode_record,
 };
-pub use positions::{AckPoint, Positions};
+pub use positions::{AckPoint, Commit, Positions};
 pub use recovery::RecordVisitor;
 
 use crate::platform::files;
@@ -301,6 +301,16 @@ impl Log {
     /// `CONFIG SET appendfsync`
     pub fn set_fsync_policy(&self, policy: FsyncPolicy) {
         self.commit.set_policy(policy);
+    }
+
+    /// How often it is synced, as configured.
+    pub fn fsync_policy(&self) -> FsyncPolicy {
+        self.commit.policy()
+    }
+
+    /// Have everything that is written made durable at once, whatever the policy says, until told otherwise.
+    pub fn await_durability(&self, awaited: bool) {
+        self.commit.set_awaited(awaited);
     }
 
     /// `CONFIG SET wal-segment-size`: from the next segment on.

@@ -18,14 +18,37 @@ pub enum AckPoint {
     Committed,
 }
 
+/// What counts as committed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Commit {
+    /// Nothing: another node may be the master.
+    Nothing,
+    /// What is written here and `others` have.
+    Written {
+        /// What the others have; the highest LSN when nobody else has to have anything.
+        others: Lsn,
+    },
+    /// What is durable here and `others` have.
+    Durable {
+        /// What the others have.
+        others: Lsn,
+    },
+}
+
+impl Default for Commit {
+    fn default() -> Self {
+        Self::Written { others: Lsn(u64::MAX) }
+    }
+}
+
 type Subscriber = Box<dyn Fn() + Send + Sync>;
 
-/// The positions of one log. Each only moves forward, except by [`Positions::restart`].
+/// The positions of one log. Written and durable only move forward, except by [`Positions::restart`].
 #[derive(Default)]
 pub struct Positions {
     written: AtomicU64,
     durable: AtomicU64,
-    committed: AtomicU64,
+    commit: RwLock<Commit>,
     cuts: AtomicU64,
     subscribers: RwLock<Vec<Subscriber>>,
     written_subscribers: RwLock<Vec<Subscriber>>,
@@ -54,9 +77,14 @@ impl Positions {
         Lsn(self.durable.load(Ordering::Acquire))
     }
 
-    /// End of what every member of the in-sync set has.
+    /// End of what every member of the in-sync set has. It may go back, when somebody is let in who has less; what was
+    /// acknowledged before was promised by those who were in the set then.
     pub fn committed_lsn(&self) -> Lsn {
-        Lsn(self.committed.load(Ordering::Acquire))
+        match *self.commit.read() {
+            Commit::Nothing => Lsn::ZERO,
+            Commit::Written { others } => others.min(self.written_lsn()),
+            Commit::Durable { others } => others.min(self.durable_lsn()),
+        }
     }
 
     /// The position of this kind.
@@ -96,11 +124,18 @@ impl Positions {
         self.wake_all();
     }
 
-    /// Moves the committed position and wakes all subscribers. Called by replication.
-    pub fn set_committed(&self, lsn: Lsn) {
-        if self.committed.fetch_max(lsn.0, Ordering::AcqRel) < lsn.0 {
+    /// From here on this counts as committed; wakes all subscribers. Called by replication.
+    pub fn set_commit(&self, commit: Commit) {
+        if std::mem::replace(&mut *self.commit.write(), commit) != commit {
             self.wake_all();
         }
+    }
+
+    /// What was read before may be taken back: this node is not the master any more, and its log may be cut. Whoever waits
+    /// with a reply never sends it.
+    pub fn take_back_replies(&self) {
+        self.cuts.fetch_add(1, Ordering::AcqRel);
+        self.wake_all();
     }
 
     /// Wakes all subscribers: something they may be waiting for has changed (also a failure).
@@ -112,7 +147,6 @@ impl Positions {
     pub(super) fn restart(&self, written: Lsn, durable: Lsn) {
         self.written.store(written.0, Ordering::Release);
         self.durable.store(durable.0, Ordering::Release);
-        self.committed.store(durable.0.min(written.0), Ordering::Release);
         self.cuts.fetch_add(1, Ordering::AcqRel);
         self.wake_all();
     }
@@ -138,8 +172,25 @@ mod tests {
         positions.set_durable(Lsn(5));
         assert_eq!(positions.reached(AckPoint::Durable), Lsn(10));
         assert_eq!(woken.load(Ordering::Relaxed), 2);
-        positions.set_committed(Lsn(3));
-        positions.set_committed(Lsn(3));
+        positions.set_commit(Commit::Nothing);
+        positions.set_commit(Commit::Nothing);
         assert_eq!(woken.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn committed_is_what_is_here_and_what_the_others_have() {
+        let positions = Positions::default();
+        positions.set_written(Lsn(30));
+        positions.set_durable(Lsn(20));
+        let committed = |commit| {
+            positions.set_commit(commit);
+            positions.reached(AckPoint::Committed).0
+        };
+        assert_eq!(positions.reached(AckPoint::Committed), Lsn(30), "alone");
+        assert_eq!(committed(Commit::Written { others: Lsn(25) }), 25);
+        assert_eq!(committed(Commit::Written { others: Lsn(40) }), 30);
+        assert_eq!(committed(Commit::Durable { others: Lsn(25) }), 20);
+        assert_eq!(committed(Commit::Durable { others: Lsn(15) }), 15);
+        assert_eq!(committed(Commit::Nothing), 0);
     }
 }

@@ -178,6 +178,7 @@ fn positions_under_a_new_fence_are_told_to_the_leader_and_the_voters_at_once() {
         fence,
         written: LogPoint { epoch: Epoch(0), lsn: Lsn(7) },
         whole: true,
+        trusted: true,
         ..Positions::default()
     };
     assert!(c.step(1004, Input::Positions(at(Epoch(0)))).send.is_empty(), "not fenced yet");
