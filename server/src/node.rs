@@ -280,11 +280,13 @@ impl Node {
             None => field("role", format_args!("master")),
         }
         field("connected_slaves", format_args!("{}", replicas.len()));
+        let view = self.cluster.as_ref().map(|cluster| cluster.view());
+        let in_sync = |node| view.as_ref().and_then(|view| view.node(node)).is_some_and(|node| node.in_sync);
         for (index, replica) in replicas.iter().enumerate() {
             field(
                 &format!("slave{index}"),
                 format_args!(
-                    "ip={},port={},state={},offset={},lag={},durable={},applied={}",
+                    "ip={},port={},state={},offset={},lag={},durable={},applied={},in_sync={}",
                     replica.address.ip(),
                     replica.address.port(),
                     if replica.online { "online" } else { "wait_bgsave" },
@@ -292,6 +294,7 @@ impl Node {
                     replica.lag_ms / 1000,
                     replica.durable_lsn,
                     replica.applied_lsn,
+                    u8::from(in_sync(replica.node)),
                 ),
             );
         }

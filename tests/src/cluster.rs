@@ -287,7 +287,7 @@ impl ClusterUnderTest {
         }
     }
 
-    /// Waits until a replica has applied what its master had written when this was called.
+    /// Waits until a replica has applied what its master had written when this was called, and may take over from it.
     pub fn wait_caught_up(&self, master: usize, replica: usize) {
         let offset = |index: usize, name: &str| info_number(self.nodes[index].port, name);
         let goal = offset(master, "master_repl_offset").expect("the master answers");
@@ -296,6 +296,15 @@ impl ClusterUnderTest {
                 Ok(position) if position >= goal => None,
                 position => Some(format!("it is at {position:?}")),
             }
+        });
+        if peer().is_some() {
+            return;
+        }
+        let port = format!("port={},", self.nodes[replica].port);
+        self.wait_until(&format!("replica {replica} to be in sync"), PATIENCE, || {
+            let info = self.ask(master, &["INFO", "replication"]).text();
+            let line = info.lines().find(|line| line.contains(&port)).unwrap_or_default().to_owned();
+            (!line.contains("in_sync=1")).then_some(line)
         });
     }
 

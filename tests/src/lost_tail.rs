@@ -18,6 +18,7 @@ pub fn lose_tail(node_directory: &Path, dice: &mut fastrand::Rng) -> u64 {
     let kept = found.mark.durable_lsn.0.max(first);
     let from = if kept < end { dice.u64(kept..=end) } else { end };
     write_zeros(&last.path, SEGMENT_HEADER_SIZE + from - first, end - from);
+    let_another_boot_begin(node_directory);
     end - from
 }
 
@@ -29,6 +30,19 @@ pub fn lose(node_directory: &Path, from: Lsn, to: Lsn) {
     let segment = found.segments.iter().rfind(|segment| segment.header.first_lsn <= from);
     let segment = segment.expect("a segment holds it");
     write_zeros(&segment.path, SEGMENT_HEADER_SIZE + from.since(segment.header.first_lsn), to.since(from));
+    let_another_boot_begin(node_directory);
+}
+
+/// As if the machine had been started again: the boot id in the directory's header (storage/src/data_dir.rs) is another one.
+fn let_another_boot_begin(node_directory: &Path) {
+    const BOOT_ID: usize = 64;
+    const CRC: std::ops::Range<usize> = 100..104;
+    let path = node_directory.join("node");
+    let mut header = std::fs::read(&path).expect("the header");
+    header[BOOT_ID] ^= 0xff;
+    let crc = crc32fast::hash(&header[..CRC.start]);
+    header[CRC].copy_from_slice(&crc.to_le_bytes());
+    std::fs::write(&path, header).expect("it can be written");
 }
 
 fn write_zeros(path: &Path, offset: u64, count: u64) {

@@ -122,6 +122,13 @@ impl Replicas {
         let mut state = self.state.lock();
         state.replicas.retain(|node, _| members.contains(node));
         state.joining.retain(|node| members.contains(node) && !in_sync.contains(node));
+        let dropped: Vec<NodeId> = state.in_sync.difference(&in_sync).copied().collect();
+        for node in dropped {
+            // It has to be steady anew before it is let in again.
+            if let Some(replica) = state.replicas.get_mut(&node) {
+                replica.since_ms = platform::now_ms();
+            }
+        }
         (state.expected, state.in_sync) = (members, in_sync);
         self.settle(&mut state);
     }
