@@ -205,6 +205,8 @@ fn a_tail_that_no_replica_got_is_set_aside_when_its_master_returns_and_both_end_
         std::fs::read_dir(cluster.nodes[master].directory().join("wal/set-aside")).map_or(0, Iterator::count)
     };
     let before = set_aside(&cluster);
+    let start =
+        cluster_view::info_number(cluster.nodes[master].port, "master_repl_offset").expect("it answers");
     cluster.pause(replica);
     // More than what sockets hold for a process that does not read. Nobody is told that any of it is done.
     let value = vec![b'x'; 1 << 20];
@@ -213,6 +215,11 @@ fn a_tail_that_no_replica_got_is_set_aside_when_its_master_returns_and_both_end_
         let key = format!("{tag}{number}");
         client.send(&[b"SET".as_slice(), key.as_bytes(), &value]).expect("the master takes it");
     }
+    cluster.wait_until("the master to log all of it", PATIENCE, || {
+        let end =
+            cluster_view::info_number(cluster.nodes[master].port, "master_repl_offset").expect("it answers");
+        (end < start + (32 << 20)).then(|| format!("{end}"))
+    });
     cluster.kill9(master);
     assert!(client.read().is_err(), "a write was acknowledged that only its master had");
     cluster.resume(replica);

@@ -114,6 +114,7 @@ fn meet_joins_a_node_forget_removes_it_and_reset_makes_it_new() {
     wait_until_known(&cluster, 6);
     assert!(lone.ask(0, &["CLUSTER", "MEET", "127.0.0.1", &port]).is_ok());
     wait_until_known(&cluster, 7);
+    wait_until_known(&lone, 7);
     let reply = lone.ask(0, &["CLUSTER", "REPLICATE", &cluster.id(cluster.shards(0)[0].0)]);
     assert!(reply.is_ok(), "{reply}");
     for index in 0..6 {

@@ -64,8 +64,11 @@ const NOTES: &[(&str, &str)] = &[
         "holdfast's own. Accepted; **not applied yet**: hand back with CLUSTER FAILOVER.",
     ),
     ("unclean-failover", "holdfast's own. Accepted; **not applied yet**."),
-    ("write-ack", "holdfast's own. `in-sync` is refused at the start until its rules are there."),
-    ("replica-lag-max", "holdfast's own. Accepted; **not applied yet**."),
+    (
+        "write-ack",
+        "holdfast's own. `in-sync`: two machines, or the disk of a master that is alone; without a cluster it is as `local`.",
+    ),
+    ("replica-lag-max", "holdfast's own. A write waits at most so long for a replica that is gone."),
 ];
 
 const HEAD: &str = "\
