@@ -556,7 +556,7 @@ mod tests {
             boot: BootId([0xcc; 16]),
             images_from: 4,
             covered_lsn: Lsn(5),
-            incomplete: true,
+            incomplete: false,
         };
         let mut golden = b"HFNODE\0\0\x01\0\0\0\0\0\0\0".to_vec();
         golden.extend([0xaa; 20]);
@@ -567,6 +567,12 @@ mod tests {
         golden.extend(0x3864_6d9e_u32.to_le_bytes());
         assert_eq!(encode_header(&identity).as_slice(), golden);
         assert_eq!(decode_header(Path::new("node"), &golden).unwrap(), identity);
+        let incomplete = Identity { incomplete: true, ..identity };
+        golden[INCOMPLETE].copy_from_slice(&[1, 0, 0, 0]);
+        let crc = crc32fast::hash(&golden[..CRC.start]);
+        golden[CRC].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(encode_header(&incomplete).as_slice(), golden);
+        assert_eq!(decode_header(Path::new("node"), &golden).unwrap(), incomplete);
     }
 
     #[test]

@@ -169,6 +169,9 @@ fn when_the_slots_are_closed_every_command_that_was_let_in_is_in_the_log() {
                 }
             });
         }
+        while store.log().end().lsn == Lsn::ZERO {
+            std::thread::yield_now();
+        }
         for _ in 0..30 {
             store.slots().close_to_commands();
             let end = store.log().end().lsn;
@@ -180,5 +183,4 @@ fn when_the_slots_are_closed_every_command_that_was_let_in_is_in_the_log() {
         }
         stop.store(true, Ordering::Relaxed);
     });
-    assert!(store.log().end().lsn > Lsn::ZERO);
 }
