@@ -78,6 +78,11 @@ impl Keyspace {
         Some(u64::from(clock::coarse_seconds().saturating_sub(entry.used_at())))
     }
 
+    /// How the key's value is kept (OBJECT ENCODING).
+    pub fn encoding(&self, key: &[u8], now_ms: u64) -> Option<&'static str> {
+        self.live(key, now_ms).map(Entry::encoding)
+    }
+
     /// Bytes of memory that the key and its value take.
     pub fn memory_usage(&self, key: &[u8], now_ms: u64) -> Option<usize> {
         self.live(key, now_ms).map(|entry| size_of::<Entry>() + entry.memory_bytes())

@@ -24,7 +24,7 @@ const LONG_KEY: u8 = 0x3f;
 
 /// A value that is not in the key's own block.
 pub(crate) enum Held {
-    /// A string that is long, or was.
+    /// A string that is long, or was changed in place.
     #[expect(clippy::box_collection, reason = "one word, as all others are, so that a header is two")]
     Text(Box<Vec<u8>>),
     Hash(Hash),
@@ -120,13 +120,6 @@ impl Front {
     }
 }
 
-fn is_inline(string: StringRef<'_>) -> bool {
-    match string {
-        StringRef::Int(_) => true,
-        StringRef::Bytes(bytes) => bytes.len() <= INLINE_MAX,
-    }
-}
-
 impl Entry {
     /// A key that holds a string.
     pub(crate) fn with_string(
@@ -179,9 +172,7 @@ impl Entry {
     /// The same under another key.
     pub(crate) fn renamed(self, key: &[u8]) -> Self {
         let (expires_at_ms, used_at) = (self.expires_at_ms(), self.used_at());
-        if let ValueRef::String(string) = self.value()
-            && is_inline(string)
-        {
+        if let (Kind::First(_), ValueRef::String(string)) = (self.0.view(), self.value()) {
             return Self::with_string(key, string, expires_at_ms, used_at);
         }
         match self.0.take() {
@@ -263,6 +254,14 @@ impl Entry {
         }
     }
 
+    /// OBJECT ENCODING: as Redis, a string that was changed in place is `raw` whatever its length.
+    pub(crate) fn encoding(&self) -> &'static str {
+        match self.0.view() {
+            Kind::Second(block) if matches!(block.header(), Held::Text(_)) => "raw",
+            _ => self.value().encoding(),
+        }
+    }
+
     /// What it holds, to change; `None` for a string in the key's own block.
     pub(crate) fn held_mut(&mut self) -> Option<&mut Held> {
         match self.0.view_mut() {
@@ -292,24 +291,10 @@ impl Entry {
     /// its new length may not exceed [`STRING_MAX`].
     pub(crate) fn splice_string(&mut self, key: &[u8], offset: usize, bytes: &[u8]) {
         let end = offset + bytes.len();
-        if let Kind::First(block) = self.0.view_mut() {
-            let value_at = Parts::of(block.bytes()).key.end;
-            if block.bytes()[0] & INTEGER != 0 {
-                let number = Integer::value(&block.bytes()[value_at..]);
-                let whole = value_at..block.len();
-                block.splice(whole, &[itoa::Buffer::new().format(number).as_bytes()]);
-                block.bytes_mut()[0] &= !INTEGER;
-            }
-            if end <= INLINE_MAX {
-                if value_at + end > block.len() {
-                    block.resize(value_at + end);
-                }
-                block.bytes_mut()[value_at + offset..value_at + end].copy_from_slice(bytes);
-                return;
-            }
-            let text = block.bytes()[value_at..].to_vec();
-            let (expires_at_ms, used_at) = (self.expires_at_ms(), self.used_at());
-            *self = Self::with_held(key, Held::Text(Box::new(text)), expires_at_ms, used_at);
+        if let (Kind::First(_), ValueRef::String(string)) = (self.0.view(), self.value()) {
+            // What is changed in place once will be again: it moves out of the key's block, whose size then stays.
+            let text = string.bytes(&mut itoa::Buffer::new()).to_vec();
+            *self = Self::with_held(key, Held::Text(Box::new(text)), self.expires_at_ms(), self.used_at());
         }
         let Some(Held::Text(text)) = self.held_mut() else { unreachable!("only strings are spliced") };
         if text.len() < end {
@@ -351,6 +336,20 @@ mod tests {
         assert_eq!(entry.memory_bytes(), 28);
         let entry = Entry::with_held(&[b'k'; 16], Held::Set(Set::default()), None, 0);
         assert_eq!(entry.memory_bytes(), 24 + 1 + 16 + Set::default().memory_bytes());
+    }
+
+    #[test]
+    fn a_string_changed_in_place_is_raw_until_it_is_set_again() {
+        let mut entry = Entry::with_string(b"k", StringRef::Int(7), Some(9), 3);
+        assert_eq!(entry.encoding(), "int");
+        entry.splice_string(b"k", 1, b"1");
+        assert_eq!((entry.encoding(), text_of(&entry)), ("raw", b"71".to_vec()));
+        entry = entry.renamed(b"l");
+        assert_eq!((entry.encoding(), entry.expires_at_ms(), entry.used_at()), ("raw", Some(9), 3));
+        entry.set_string(b"l", StringRef::Bytes(b"short"), None);
+        assert_eq!(entry.encoding(), "embstr");
+        entry.set_string(b"l", StringRef::Bytes(&[b'x'; 45]), None);
+        assert_eq!(entry.encoding(), "raw");
     }
 
     proptest! {

@@ -28,7 +28,10 @@ pub fn object(context: &mut DataContext<'_>) -> CommandResult {
         return Ok(());
     };
     match subcommand.as_slice() {
-        b"encoding" => reply.bulk(value.encoding().as_bytes()),
+        b"encoding" => {
+            let encoding = data.keyspace(key).encoding(key, data.now_ms());
+            reply.bulk_or_null(encoding.map(str::as_bytes));
+        }
         b"refcount" => reply.integer(match value {
             ValueRef::String(StringRef::Int(0..10_000)) => SHARED_REFERENCES,
             _ => 1,

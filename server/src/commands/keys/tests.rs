@@ -181,6 +181,34 @@ fn mistakes_are_refused_in_redis_words_and_order() {
     );
 }
 
+#[test]
+fn a_string_changed_in_place_is_raw_as_in_redis() {
+    compare_script(
+        "
+        SET {k}a 12
+        OBJECT ENCODING {k}a
+        APPEND {k}a 3
+        OBJECT ENCODING {k}a
+        INCR {k}a
+        OBJECT ENCODING {k}a
+        SET {k}a text
+        OBJECT ENCODING {k}a
+        APPEND {k}a x
+        OBJECT ENCODING {k}a
+        RENAME {k}a {k}b
+        OBJECT ENCODING {k}b
+        SETRANGE new 2 xx
+        OBJECT ENCODING new
+        APPEND newer x
+        OBJECT ENCODING newer
+        SETRANGE newer 0 y
+        OBJECT ENCODING newer
+        SET newer y
+        OBJECT ENCODING newer
+        ",
+    );
+}
+
 fn bench_with_keys(keys: usize) -> Bench {
     let mut bench = Bench::new(Protocol::Resp2);
     for key in 0..keys {
