@@ -254,19 +254,19 @@ impl<T> Table<T> {
                 .map(|element| (order(element), element))
                 .filter(|(order, _)| *order >= cursor)
                 .collect();
-            ahead.sort_unstable_by_key(|(order, _)| *order);
-            let mut last = None;
-            for (order, element) in ahead {
-                // Elements of one order are shown together: the cursor cannot stand between them.
-                if shown >= count.max(1) && last != Some(order) {
-                    return order;
-                }
+            // Where this segment ends, or before it the first order for which there is no room. What is before that is shown
+            // in any order. Elements of one order are shown together: the cursor cannot stand between them.
+            let bits = CURSOR_BITS - depth;
+            let mut next = ((cursor >> bits) + 1) << bits;
+            let room = count.max(1) - shown;
+            if ahead.len() > room {
+                let (before, (cut, _), _) = ahead.select_nth_unstable_by_key(room, |(order, _)| *order);
+                next = if before.iter().any(|(order, _)| order < cut) { *cut } else { *cut + 1 };
+            }
+            for (_, element) in ahead.into_iter().filter(|(order, _)| *order < next) {
                 show(element);
                 shown += 1;
-                last = Some(order);
             }
-            let bits = CURSOR_BITS - depth;
-            let next = ((cursor >> bits) + 1) << bits;
             if next >= 1 << CURSOR_BITS {
                 return 0;
             }
@@ -512,6 +512,73 @@ mod tests {
             assert!(step > 10_000 || shrinking && step == 3_000, "the table grew or shrank during the scan");
             assert!((0..3_000).all(|number| seen.contains(&key(number))));
             assert_eq!(shown, seen.len(), "an element stays where a scan passes once");
+        }
+    }
+
+    /// Counts how often a key is asked for.
+    struct Counting(std::cell::Cell<usize>);
+
+    impl Keys<Element> for Counting {
+        fn key<'k>(&'k self, element: &'k Element) -> &'k [u8] {
+            self.0.set(self.0.get() + 1);
+            element.key()
+        }
+    }
+
+    #[test]
+    fn a_page_of_a_scan_looks_at_few_elements_however_many_there_are_or_were() {
+        for (size, left) in [(200, 200), (60_000, 60_000), (60_000, 600), (60_000, 200)] {
+            let mut table = Table::default();
+            for number in 0..size {
+                put(&mut table, number, 0);
+            }
+            for number in left..size {
+                take(&mut table, number);
+            }
+            for count in [1, 10, 100] {
+                let (mut cursor, mut shown, mut pages) = (0, 0, 0);
+                loop {
+                    let (keys, mut of_page) = (Counting(0.into()), 0);
+                    cursor = table.scan(&keys, cursor, count, |_| of_page += 1);
+                    assert!(keys.0.get() <= 4 * SEGMENT_MAX, "{} for {count} of {left}", keys.0.get());
+                    assert!(of_page <= count && (of_page == count || cursor == 0), "{of_page}");
+                    (shown, pages) = (shown + of_page, pages + 1);
+                    if cursor == 0 {
+                        break;
+                    }
+                }
+                assert_eq!((shown, pages <= left as usize / count + 1), (left as usize, true));
+            }
+        }
+    }
+
+    #[test]
+    fn elements_of_one_order_are_shown_on_one_page() {
+        /// Three keys for all elements.
+        struct Three;
+        impl Keys<Element> for Three {
+            fn key<'k>(&'k self, element: &'k Element) -> &'k [u8] {
+                [b"a", b"b", b"c"][element.1 as usize % 3]
+            }
+        }
+        let mut table = Table::default();
+        for number in 0..90 {
+            let element = Element(key(number), number);
+            table.insert(&Three, hash_of(Three.key(&element)), element);
+        }
+        for count in [1, 29, 31, 61, 100] {
+            let (mut cursor, mut seen) = (0, Vec::new());
+            loop {
+                let mut page = Vec::new();
+                cursor = table.scan(&Three, cursor, count, |element| page.push(element.1));
+                assert_eq!(page.len() % 30, 0);
+                seen.extend(page);
+                if cursor == 0 {
+                    break;
+                }
+            }
+            seen.sort_unstable();
+            assert!(seen.iter().copied().eq(0..90), "{count}");
         }
     }
 
