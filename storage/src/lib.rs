@@ -25,6 +25,8 @@ pub mod log;
 pub mod watch;
 /// The slots, their locks, and changes under them.
 pub mod slots;
+/// Applying a log on several threads.
+mod replay;
 /// FORMAT: names, lock, version and owner of a data directory.
 pub mod data_dir;
 /// FORMAT: the node's small state, in sled: where the images are, and notes.

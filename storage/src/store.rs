@@ -13,10 +13,10 @@ use crate::checkpoint::manifest::{Manifest, ManifestError};
 use crate::checkpoint::pass::{Checkpointer, PassError, PassReport, PassSettings, SlotSource};
 use crate::checkpoint::receive::ImageReceiver;
 use crate::data_dir::{DataDir, DataDirError};
-use crate::log::recovery::RecordVisitor;
-use crate::log::{AppendError, Log, LogConfig, OpenError, ReadError, RecordView, Recovery, VisitError};
+use crate::log::{AppendError, Log, LogConfig, OpenError, ReadError, Recovery};
 use crate::mutation::{Expiry, Mutation};
 use crate::platform::{clock, files};
+use crate::replay;
 use crate::slots::{ReplayError, Scratch, SlotSet, Slots};
 use crate::types::value_format::{self, VALUE_FORMAT_VERSION};
 
@@ -25,7 +25,7 @@ use crate::types::value_format::{self, VALUE_FORMAT_VERSION};
 pub struct StoreConfig {
     /// How its log is kept.
     pub log: LogConfig,
-    /// Threads that load images at a start.
+    /// Threads that load images, and then the log, at a start.
     pub load_threads: usize,
     /// `checkpoint-log-size`: bytes of log after which a checkpoint is due; 0: never by itself.
     pub checkpoint_log_size: u64,
@@ -62,6 +62,9 @@ pub enum StoreError {
     /// The log, once open.
     #[error(transparent)]
     Append(#[from] AppendError),
+    /// A thread could not be started.
+    #[error("start a thread to replay the log: {0}")]
+    Thread(#[source] std::io::Error),
 }
 
 /// What replicas still need of the log: the lowest LSN of each kind.
@@ -168,19 +171,6 @@ impl std::fmt::Debug for Store {
     }
 }
 
-/// Applies the log's records over the images.
-struct Replay<'s> {
-    slots: &'s Slots,
-    records: u64,
-}
-
-impl RecordVisitor for Replay<'_> {
-    fn record(&mut self, record: &RecordView<'_>) -> Result<(), VisitError> {
-        self.records += u64::from(self.slots.apply_record(record)?);
-        Ok(())
-    }
-}
-
 /// Fills the slots from images.
 struct Fill<'s>(&'s Slots);
 
@@ -218,12 +208,15 @@ impl Store {
         let covered = manifest.covered_lsn();
         let mut log_config = config.log.clone();
         log_config.boot = identity.boot;
-        let mut replay = Replay { slots: &slots, records: 0 };
-        let (log, recovery) =
-            Log::open(&directory.wal(), identity.shard, &log_config, covered, covered, &mut replay)?;
+        let (opened, records) = replay::on_threads(&slots, config.load_threads, |replay| {
+            let log = Log::open(&directory.wal(), identity.shard, &log_config, covered, covered, replay);
+            (log, replay.applied())
+        })
+        .map_err(StoreError::Thread)?;
+        let (log, recovery) = opened?;
         let restart = Restart {
             image_keys: loaded.keys,
-            records: replay.records,
+            records,
             recovery,
             took_ms: clock::monotonic_ms() - started_ms,
         };
@@ -305,11 +298,21 @@ impl Store {
     pub fn rebuild(&self) -> Result<(), RebuildError> {
         self.slots.clear();
         load::load_all(self.manifest(), self.config.load_threads, &Fill(&self.slots))?;
+        replay::on_threads(&self.slots, self.config.load_threads, |replay| {
+            let fed = self.feed(replay);
+            replay.close().map_err(|(_, error)| error)?;
+            fed
+        })
+        .map_err(RebuildError::Thread)?
+    }
+
+    /// Hands all records that no image covers over.
+    fn feed(&self, replay: &mut replay::Replay<'_>) -> Result<(), RebuildError> {
+        const CHUNK_BYTES: usize = 1 << 20;
         let end = self.log.positions().written_lsn();
         let mut at = self.manifest().covered_lsn();
         let mut chunk = Vec::new();
         while at < end {
-            const CHUNK_BYTES: usize = 1 << 20;
             chunk.clear();
             let next = self.log.read_chunk(at, CHUNK_BYTES, &mut chunk)?;
             let mut offset = 0;
@@ -317,7 +320,9 @@ impl Store {
                 let lsn = at.advance(offset as u64);
                 let record = crate::log::format::decode_record(&chunk[offset..], lsn);
                 let record = record.map_err(|fault| AppendError::Damaged { lsn, fault })?;
-                self.slots.apply_record(&record)?;
+                if !replay.push(&record) {
+                    return Ok(());
+                }
                 offset += record.bytes.len();
             }
             at = next;
@@ -553,6 +558,9 @@ pub enum RebuildError {
     /// A record that does not fit.
     #[error(transparent)]
     Replay(#[from] ReplayError),
+    /// A thread could not be started.
+    #[error("start a thread to replay the log: {0}")]
+    Thread(#[source] std::io::Error),
 }
 
 /// The store as a checkpoint pass sees it.

@@ -37,6 +37,24 @@ pub trait RecordVisitor {
     /// # Errors
     /// When it cannot be used; the reading ends there.
     fn record(&mut self, record: &RecordView<'_>) -> Result<(), VisitError>;
+
+    /// No more will come, because the log ends, something is wrong with it, or the visitor wants no more. A visitor that uses
+    /// records later than it takes them says now what became of them.
+    ///
+    /// # Errors
+    /// When a record that it took cannot be used; which counts for more than what is wrong with the log after it.
+    fn finish(&mut self) -> Result<(), Refused> {
+        Ok(())
+    }
+}
+
+/// A record that a visitor took and cannot use.
+#[derive(Debug)]
+pub struct Refused {
+    /// Where it begins.
+    pub lsn: Lsn,
+    /// Why.
+    pub source: VisitError,
 }
 
 impl<F: FnMut(&RecordView<'_>) -> Result<(), VisitError>> RecordVisitor for F {
@@ -163,7 +181,17 @@ fn read_seal(file: &File, length: u64) -> std::io::Result<Option<(Seal, u64)>> {
 ///
 /// # Errors
 /// Rows D and E, what the visitor says, or what the operating system says.
-pub fn read_all(mut found: Found, from: Lsn, visitor: &mut dyn RecordVisitor) -> Result<Found, OpenError> {
+pub fn read_all(found: Found, from: Lsn, visitor: &mut dyn RecordVisitor) -> Result<Found, OpenError> {
+    let places: Vec<(Lsn, PathBuf)> =
+        found.segments.iter().map(|segment| (segment.header.first_lsn, segment.path.clone())).collect();
+    let outcome = read_records(found, from, visitor);
+    let Err(Refused { lsn, source }) = visitor.finish() else { return outcome };
+    let (first_lsn, path) =
+        places.into_iter().rfind(|(first_lsn, _)| *first_lsn <= lsn).expect("the record is of a segment");
+    Err(OpenError::Visitor { path, offset: offset_of(lsn, first_lsn), source })
+}
+
+fn read_records(mut found: Found, from: Lsn, visitor: &mut dyn RecordVisitor) -> Result<Found, OpenError> {
     let Some(first) = found.segments.first() else { return Ok(found) };
     found.history = first.header.history.clone();
     let mut end = first.header.first_lsn;
