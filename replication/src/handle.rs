@@ -173,6 +173,11 @@ impl Shared {
         self.view.store(view);
     }
 
+    /// Without a cluster: this node follows another one, or does not.
+    pub fn set_is_replica(&self, is_replica: bool) {
+        self.is_replica.store(is_replica, Ordering::Release);
+    }
+
     /// Newer positions of this master's replicas.
     pub fn set_replicas(&self, replicas: Vec<ReplicaInfo>) {
         *self.replicas.lock() = replicas;

@@ -17,5 +17,9 @@ pub mod metadata_group;
 /// The node's part in its cluster: starts here.
 pub mod bus;
 
+/// Replication without a cluster.
+pub mod standalone;
+
 pub use bus::{BusConfig, StartError, start};
 pub use handle::{FailoverMode, Handle, LinkState, MasterLink, ReplicaInfo};
+pub use standalone::{Standalone, StandaloneConfig, start_standalone};

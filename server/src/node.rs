@@ -52,6 +52,8 @@ pub struct Node {
     pub config: SharedConfig,
     /// The cluster, in cluster mode.
     pub cluster: Option<holdfast_replication::Handle>,
+    /// Replication without a cluster.
+    pub standalone: Option<holdfast_replication::Standalone>,
     /// Who is connected.
     pub clients: Clients,
     /// Counters.
@@ -85,6 +87,7 @@ impl Node {
         store: Arc<Store>,
         config: SharedConfig,
         cluster: Option<holdfast_replication::Handle>,
+        standalone: Option<holdfast_replication::Standalone>,
         pause: Arc<Pause>,
         worker_count: usize,
         checkpoint_wanted: mpsc::UnboundedSender<&'static str>,
@@ -94,6 +97,7 @@ impl Node {
             slowlog: Slowlog::new(snapshot.slowlog_log_slower_than, snapshot.slowlog_max_len),
             store,
             cluster,
+            standalone,
             clients: Clients::default(),
             stats: Stats::default(),
             latency: Latency::default(),
@@ -166,7 +170,12 @@ impl Node {
 
     /// Whether this node's slots belong to a master elsewhere.
     pub fn is_replica(&self) -> bool {
-        self.cluster.as_ref().is_some_and(|cluster| cluster.is_replica())
+        self.peers().is_some_and(|peers| peers.is_replica())
+    }
+
+    /// Masters and replicas of this node's data, in a cluster or without.
+    pub fn peers(&self) -> Option<&holdfast_replication::Handle> {
+        self.cluster.as_ref().or(self.standalone.as_ref().map(|standalone| &standalone.handle))
     }
 
     /// Whether this node decides what has expired: a replica hides it and waits for its master's word.
@@ -183,7 +192,7 @@ impl Node {
             LogHealth::Good => {}
             unwell => return Err(CommandError::misconf(&unwell)),
         }
-        let Some(cluster) = &self.cluster else { return Ok(()) };
+        let Some(cluster) = self.peers() else { return Ok(()) };
         if cluster.is_replica() {
             return Err(CommandError::ReadOnly);
         }
@@ -216,7 +225,7 @@ impl Node {
 
     /// How many replicas have the log up to `lsn`.
     pub fn replicas_at(&self, lsn: Lsn, what: Acknowledged) -> usize {
-        let Some(cluster) = &self.cluster else { return 0 };
+        let Some(cluster) = self.peers() else { return 0 };
         let has = |replica: &holdfast_replication::ReplicaInfo| match what {
             Acknowledged::Written => replica.written_lsn >= lsn,
             Acknowledged::Durable => replica.durable_lsn >= lsn,
@@ -231,7 +240,7 @@ impl Node {
 
     /// ROLE
     pub fn write_role(&self, reply: &mut ReplyWriter<'_>) {
-        match self.cluster.as_ref().and_then(|cluster| cluster.master_link()) {
+        match self.peers().and_then(|peers| peers.master_link()) {
             Some(link) => {
                 reply.array(5);
                 reply.bulk(b"slave");
@@ -241,7 +250,7 @@ impl Node {
                 reply.integer(self.store.log().positions().written_lsn().0 as i64);
             }
             None => {
-                let replicas = self.cluster.as_ref().map(|cluster| cluster.replicas()).unwrap_or_default();
+                let replicas = self.peers().map(|peers| peers.replicas()).unwrap_or_default();
                 reply.array(3);
                 reply.bulk(b"master");
                 reply.integer(self.store.log().positions().written_lsn().0 as i64);
@@ -258,9 +267,9 @@ impl Node {
 
     /// INFO replication, a field at a time.
     pub fn replication_info(&self, mut field: impl FnMut(&str, std::fmt::Arguments<'_>)) {
-        let replicas = self.cluster.as_ref().map(|cluster| cluster.replicas()).unwrap_or_default();
+        let replicas = self.peers().map(|peers| peers.replicas()).unwrap_or_default();
         let end = self.store.log().positions().written_lsn();
-        match self.cluster.as_ref().and_then(|cluster| cluster.master_link()) {
+        match self.peers().and_then(|peers| peers.master_link()) {
             Some(link) => {
                 field("role", format_args!("slave"));
                 field("master_host", format_args!("{}", link.address.ip()));

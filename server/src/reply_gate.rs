@@ -232,7 +232,13 @@ impl ReplyGate {
         let cuts = log.positions().cuts();
         if self.cuts.replace(cuts) != cuts {
             // What the replies show was taken back: this node was not the master any more when it logged it.
-            submitted.drain(..).for_each(|outlet| outlet.break_off());
+            submitted.retain(|outlet| {
+                let shows_data = outlet.output.borrow().gates.iter().any(|&(_, lsn)| lsn > Lsn::ZERO);
+                if shows_data {
+                    outlet.break_off();
+                }
+                !shows_data
+            });
             self.break_off_held();
         }
         let mut waiting = self.waiting.borrow_mut();

@@ -8,14 +8,16 @@ use std::sync::Arc;
 
 use holdfast_cluster::Settings;
 use holdfast_cluster::change::NodeAddress;
-use holdfast_replication::BusConfig;
 use holdfast_replication::bus::HoldWrites;
+use holdfast_replication::standalone::STREAM_PORT_OFFSET;
+use holdfast_replication::{BusConfig, StandaloneConfig, start_standalone};
 use holdfast_storage::log::LogConfig;
 use holdfast_storage::platform::threads;
 use holdfast_storage::store::{Store, StoreConfig};
 use holdfast_words::Zone;
 use tokio::sync::mpsc;
 
+use crate::commands::admin::resolve;
 use crate::config::{Config, Invocation, LogFormat, LogLevel, SharedConfig, WriteAck};
 use crate::node::{Node, ShutdownRequest};
 use crate::pause::Pause;
@@ -192,15 +194,20 @@ fn serve(store: Arc<Store>, config: SharedConfig, snapshot: &Config) -> Result<(
         "port",
     )?;
     let pause = Arc::new(Pause::default());
-    let cluster = if snapshot.cluster_enabled {
+    let (mut cluster, mut standalone) = (None, None);
+    if snapshot.cluster_enabled {
+        if !snapshot.replicaof.is_empty() {
+            return Err("replicaof directive not allowed in cluster mode: use CLUSTER REPLICATE".into());
+        }
         let bus = bus_config(snapshot)?;
         let handle = holdfast_replication::start(bus, store.clone(), hold_writes(&pause));
-        Some(handle.map_err(|error| error.to_string())?)
+        cluster = Some(handle.map_err(|error| error.to_string())?);
     } else {
-        None
-    };
+        let started = start_standalone(standalone_config(snapshot)?, store.clone());
+        standalone = Some(started.map_err(|error| format!("replication does not start: {error}"))?);
+    }
     let (checkpoint_wanted, checkpoints) = mpsc::unbounded_channel();
-    let node = Node::new(store, config, cluster, pause, workers, checkpoint_wanted);
+    let node = Node::new(store, config, cluster, standalone, pause, workers, checkpoint_wanted);
     let mut senders = Vec::new();
     for index in 0..workers {
         let (sender, accepted) = mpsc::unbounded_channel();
@@ -234,8 +241,8 @@ fn serve(store: Arc<Store>, config: SharedConfig, snapshot: &Config) -> Result<(
         };
         notify_systemd(&[sd_notify::NotifyState::Stopping]);
         let stopped = stop(&node, request).await;
-        if let Some(cluster) = &node.cluster {
-            cluster.stop().await;
+        if let Some(peers) = node.peers() {
+            peers.stop().await;
         }
         stopped
     })
@@ -276,6 +283,39 @@ fn bus_config(config: &Config) -> Result<BusConfig, String> {
         },
         replica_lag_max_ms: config.replica_lag_max,
     })
+}
+
+/// How this node replicates without a cluster. Its data are not for strangers: who has set a password need not set a secret as
+/// well, and without either only this machine may replicate, as in protected mode.
+fn standalone_config(config: &Config) -> Result<StandaloneConfig, String> {
+    let secrets = [&config.cluster_secret, &config.masterauth, &config.requirepass];
+    let secret = secrets.into_iter().find(|secret| !secret.is_empty()).cloned().unwrap_or_default();
+    let loopback = ["-127.0.0.1".to_owned(), "-::1".to_owned()];
+    let is_open = secret.is_empty() && config.protected_mode;
+    let addresses = if is_open { &loopback[..] } else { &config.bind[..] };
+    let port = match config.cluster_port {
+        0 => config.port.checked_add(STREAM_PORT_OFFSET).filter(|_| config.port > 0),
+        port => Some(port),
+    };
+    let listeners = match port {
+        Some(port) => listener::bind(addresses, port, BUS_BACKLOG, "cluster-port"),
+        None => Err(format!("port {} leaves no room for it", config.port)),
+    };
+    let listeners = listeners.unwrap_or_else(|error| {
+        tracing::warn!(error, "nobody can replicate from this node: its log stream has no port");
+        Vec::new()
+    });
+    let master = match config.replicaof.as_slice() {
+        [] => None,
+        [host, port] => {
+            let port = port.parse().map_err(|_| format!("replicaof: {port:?} is no port"))?;
+            let master = resolve(host, port);
+            Some(master.ok_or_else(|| format!("replicaof: the host {host:?} is not known"))?)
+        }
+        _ => return Err("replicaof takes a host and a port".into()),
+    };
+    let timeout_ms = config.repl_timeout * 1000;
+    Ok(StandaloneConfig { listeners, data_port: config.port, secret, timeout_ms, master })
 }
 
 /// A handover holds clients' writes; should its end never be told, they go on by themselves and find out where the slots are.

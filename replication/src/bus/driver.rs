@@ -111,10 +111,19 @@ impl Driver {
         let shared = Shared::new(cluster.view().clone());
         let member = Member::new(store.clone(), platform::now_ms());
         let replicas = Replicas::new(store.clone(), shared.clone(), book.clone());
-        let context = Context::new(me.clone(), member.clone(), shared.clone(), book.clone(), node_timeout_ms);
+        let data_port = config.address.port;
+        let context = Context::new(
+            me.clone(),
+            member.clone(),
+            shared.clone(),
+            book.clone(),
+            node_timeout_ms,
+            data_port,
+        );
         replicas.set_write_ack(config.settings.write_ack);
         let (mastership, mastership_seen) = watch::channel(None);
-        let sender = Sender::new(member.clone(), replicas.clone(), mastership_seen, node_timeout_ms);
+        let sender =
+            Sender::new(member.clone(), replicas.clone(), book.clone(), mastership_seen, node_timeout_ms);
         let (orders, done) = RoleKeeper::start(context, replicas.clone(), mastership, hold_writes);
         let (to_news, news) = mpsc::channel(NEWS_MAX);
         let listeners = std::mem::take(&mut config.listeners);
@@ -231,8 +240,8 @@ impl Driver {
                 let group = self.group.clone();
                 tokio::spawn(async move { group.serve(*connection).await });
             }
-            News::Connected { kind: FrameKind::LogStream, connection, .. } => {
-                tokio::spawn(self.sender.clone().serve(*connection));
+            News::Connected { kind: FrameKind::LogStream, connection, from } => {
+                tokio::spawn(self.sender.clone().serve(*connection, from));
             }
             News::Connected { kind, connection, from } => {
                 tracing::warn!(peer = %connection.peer, %from, ?kind, "this build takes no such connection");

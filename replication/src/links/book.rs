@@ -43,6 +43,11 @@ impl AddressBook {
         self.0.write().extend(nodes.into_iter().filter_map(|node| Some((node.id, Reached::of(node)?))));
     }
 
+    /// This node as well, which no registry knows.
+    pub fn learn_at(&self, node: NodeId, reached: Reached) {
+        self.0.write().insert(node, reached);
+    }
+
     /// Where a node is.
     pub fn of(&self, node: NodeId) -> Option<Reached> {
         self.0.read().get(&node).copied()

@@ -51,6 +51,8 @@ pub struct Context {
     pub book: AddressBook,
     /// `cluster-node-timeout`
     pub node_timeout_ms: u64,
+    /// Where this node's clients connect.
+    pub data_port: u16,
     /// Woken when something became durable.
     durable: Arc<Notify>,
 }
@@ -63,11 +65,12 @@ impl Context {
         shared: Arc<Shared>,
         book: AddressBook,
         node_timeout_ms: u64,
+        data_port: u16,
     ) -> Arc<Self> {
         let durable = Arc::new(Notify::new());
         let wake = durable.clone();
         member.store.log().positions().subscribe(move || wake.notify_one());
-        Arc::new(Self { me, member, shared, book, node_timeout_ms, durable })
+        Arc::new(Self { me, member, shared, book, node_timeout_ms, data_port, durable })
     }
 }
 
@@ -245,6 +248,7 @@ impl Following {
             end_lsn: end.lsn.0,
             fence: self.context.member.fence().max(self.target.epoch).0,
             copy: self.copy.as_ref().and_then(CopyIn::so_far),
+            data_port: self.context.data_port,
         }
     }
 
@@ -327,9 +331,10 @@ impl Following {
                 self.complete_copy().await
             }
             Message::Refused { reason } => Err(FollowError::Refused(reason)),
-            Message::Follow { .. } | Message::Ack { .. } => {
+            Message::Follow { .. } | Message::Ack { .. } | Message::AskLead { .. } => {
                 Err(FollowError::OutOfTurn("that is a replica's word"))
             }
+            Message::Leads { .. } => Err(FollowError::OutOfTurn("nobody asked what it leads")),
         }
     }
 

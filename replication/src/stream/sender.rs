@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::mem::Discriminant;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use holdfast_storage::checkpoint::image_format::{ChunkHeader, Compression, ImageBuilder};
@@ -14,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use super::member::Member;
 use super::rejoin::{LogSpan, Rejoin, rejoin};
 use super::replicas::{Progress, Replicas};
+use crate::links::book::{AddressBook, Reached};
 use crate::links::connect::{BusConnection, BusReader, BusWriter};
 use crate::platform;
 use crate::wire::body::BodyError;
@@ -45,7 +47,9 @@ enum SendError {
     Ended,
     #[error("the replica has been silent for {0} ms")]
     Silent(u64),
-    #[error("this node is not the master any more")]
+    #[error("it asked what this node leads, and was answered")]
+    Answered,
+    #[error("this node is not the master")]
     NotMaster,
     #[error("{0}")]
     Read(#[from] ReadError),
@@ -64,6 +68,7 @@ pub struct Sender {
     member: Arc<Member>,
     replicas: Arc<Replicas>,
     mastership: watch::Receiver<Option<Mastership>>,
+    book: AddressBook,
     written: Arc<Notify>,
     node_timeout_ms: u64,
     /// Whom the log says to be refused, and why; it does not say it again with every try.
@@ -75,24 +80,27 @@ impl Sender {
     pub fn new(
         member: Arc<Member>,
         replicas: Arc<Replicas>,
+        book: AddressBook,
         mastership: watch::Receiver<Option<Mastership>>,
         node_timeout_ms: u64,
     ) -> Arc<Self> {
         let written = Arc::new(Notify::new());
         let wake = written.clone();
         member.store.log().positions().subscribe_written(move || wake.notify_waiters());
-        Arc::new(Self { member, replicas, mastership, written, node_timeout_ms, told: Mutex::default() })
+        let told = Mutex::default();
+        Arc::new(Self { member, replicas, book, mastership, written, node_timeout_ms, told })
     }
 
     /// Serves the replica at the other end until one side has enough.
-    pub async fn serve(self: Arc<Self>, connection: BusConnection) {
+    pub async fn serve(self: Arc<Self>, connection: BusConnection, from: SocketAddr) {
         let peer = connection.peer;
         let BusConnection { mut reader, mut writer, .. } = connection;
-        let error = match self.serve_until_error(peer, &mut reader, &mut writer).await {
+        let error = match self.serve_until_error((peer, from), &mut reader, &mut writer).await {
             Ok(never) => match never {},
             Err(error) => error,
         };
         match &error {
+            SendError::Answered => return,
             SendError::Ended | SendError::Frame(_) => {
                 tracing::info!(replica = %peer, %error, "a replica left")
             }
@@ -114,14 +122,22 @@ impl Sender {
 
     async fn serve_until_error(
         &self,
-        peer: NodeId,
+        (peer, address): (NodeId, SocketAddr),
         reader: &mut BusReader,
         writer: &mut BusWriter,
     ) -> Result<std::convert::Infallible, SendError> {
         let body = platform::within_ms(self.node_timeout_ms, reader.next()).await;
         let body = body.ok_or(SendError::Silent(self.node_timeout_ms))??.ok_or(SendError::Ended)?;
-        let Message::Follow { shard, history, first_lsn, end_epoch, end_lsn, fence, copy } =
-            Message::decode(&body)?
+        let first_word = Message::decode(&body)?;
+        if let Message::AskLead { .. } = first_word {
+            let lead = *self.mastership.borrow();
+            let Some(Mastership { shard, epoch }) = lead else { return Err(SendError::NotMaster) };
+            let leads = Message::Leads { shard: shard.0.to_vec(), epoch: epoch.0 };
+            writer.send(&leads.encode()?).await?;
+            return Err(SendError::Answered);
+        }
+        let Message::Follow { shard, history, first_lsn, end_epoch, end_lsn, fence, copy, data_port } =
+            first_word
         else {
             return Err(SendError::OutOfTurn("its first word is not Follow"));
         };
@@ -133,6 +149,11 @@ impl Sender {
             return Err(SendError::Refused(format!(
                 "this node is the master of epoch {mine}, the replica knows {theirs}"
             )));
+        }
+        if self.book.of(peer).is_none() {
+            // Without a cluster nobody but itself knows where it is.
+            let data = SocketAddr::new(address.ip(), data_port);
+            self.book.learn_at(peer, Reached { bus: address, data });
         }
         let theirs = LogSpan {
             history: history.into_iter().map(|(epoch, lsn)| (Epoch(epoch), Lsn(lsn))).collect(),

@@ -71,14 +71,14 @@ async fn node(number: u8, retain_bytes: u64) -> Node {
     let shared = Shared::new(Arc::new(View::initial(id, &Arc::new(Registry::default()))));
     let member = Member::new(store.clone(), platform::now_ms());
     let replicas = Replicas::new(store.clone(), shared.clone(), book.clone());
-    let context = Context::new(me.clone(), member.clone(), shared.clone(), book.clone(), NODE_TIMEOUT_MS);
+    let context = Context::new(me.clone(), member.clone(), shared.clone(), book.clone(), NODE_TIMEOUT_MS, 1);
     let (mastership, seen) = watch::channel(None);
-    let sender = Sender::new(member.clone(), replicas.clone(), seen, NODE_TIMEOUT_MS);
+    let sender = Sender::new(member.clone(), replicas.clone(), book.clone(), seen, NODE_TIMEOUT_MS);
     let (orders, done) = RoleKeeper::start(context, replicas.clone(), mastership, Arc::new(|_| ()));
     tokio::spawn(async move {
         while let Some(news) = news.recv().await {
-            if let News::Connected { connection, .. } = news {
-                tokio::spawn(sender.clone().serve(*connection));
+            if let News::Connected { connection, from, .. } = news {
+                tokio::spawn(sender.clone().serve(*connection, from));
             }
         }
     });
@@ -263,6 +263,7 @@ async fn a_master_of_an_older_epoch_is_not_listened_to_and_serves_nobody_who_kno
         end_lsn: 0,
         fence: 2,
         copy: None,
+        data_port: 1,
     };
     connection.writer.send(&follow.encode().unwrap()).await.unwrap();
     let answer = next(&mut connection).await;
@@ -276,8 +277,16 @@ async fn acknowledgements_of_another_epoch_count_for_nothing() {
     master.book.learn([&master.record, &replica.record]);
     let mut connection = replica.stranger_at(&master).await;
     let (shard, history) = (SHARD.0.to_vec(), vec![]);
-    let follow =
-        Message::Follow { shard, history, first_lsn: 0, end_epoch: 0, end_lsn: 0, fence: 3, copy: None };
+    let follow = Message::Follow {
+        shard,
+        history,
+        first_lsn: 0,
+        end_epoch: 0,
+        end_lsn: 0,
+        fence: 3,
+        copy: None,
+        data_port: 1,
+    };
     connection.writer.send(&follow.encode().unwrap()).await.unwrap();
     assert!(matches!(next(&mut connection).await, Some(Message::Heartbeat { epoch: 3, .. })));
     let handle = crate::Handle::new(master.shared.clone(), mpsc::unbounded_channel().0);
@@ -304,6 +313,7 @@ async fn a_full_copy_that_broke_off_goes_on_where_it_was() {
         end_lsn: 0,
         fence: 1,
         copy,
+        data_port: 1,
     };
     let mut connection = replica.stranger_at(&master).await;
     connection.writer.send(&follow(None).encode().unwrap()).await.unwrap();

@@ -1,8 +1,8 @@
 //! FORMAT: messages of the log stream, as MessagePack arrays in the bus's frames.
 //!
 //! ```text
-//! replica → master   Follow, then Ack whenever a position moves, Heartbeat when nothing does
-//! master → replica   Refused, or: [CutTo] Chunk…, or: CopyBegins Image… CopyEnds Chunk…; Heartbeat when idle
+//! replica → master   AskLead, or: Follow, then Ack whenever a position moves, Heartbeat when nothing does
+//! master → replica   Leads, Refused, or: [CutTo] Chunk…, or: CopyBegins Image… CopyEnds Chunk…; Heartbeat when idle
 //! ```
 //!
 //! Variants are written by name and fields by place: new ones go to the end.
@@ -34,6 +34,8 @@ pub enum Message {
         fence: u64,
         /// A full copy that broke off and could go on.
         copy: Option<CopySoFar>,
+        /// Where the replica's clients connect.
+        data_port: u16,
     },
     /// Whole records.
     Chunk {
@@ -101,6 +103,19 @@ pub enum Message {
         /// For the log of the other side.
         reason: String,
     },
+    /// In place of Follow, without a cluster: what do you lead?
+    AskLead {
+        /// The epoch that whoever asks is at.
+        fence: u64,
+    },
+    /// The answer; the connection ends.
+    Leads {
+        /// The shard (20 bytes).
+        #[serde(with = "serde_bytes")]
+        shard: Vec<u8>,
+        /// Its epoch.
+        epoch: u64,
+    },
 }
 
 /// How far a full copy is.
@@ -141,7 +156,7 @@ impl Message {
             | Self::CopyEnds { epoch }
             | Self::Ack { epoch, .. }
             | Self::Heartbeat { epoch, .. } => Some(epoch),
-            Self::Follow { .. } | Self::Refused { .. } => None,
+            Self::Follow { .. } | Self::Refused { .. } | Self::AskLead { .. } | Self::Leads { .. } => None,
         }
     }
 }
@@ -161,7 +176,10 @@ mod tests {
                 end_lsn: 900,
                 fence: 4,
                 copy: Some(CopySoFar { epoch: 4, start_lsn: 300, next_slot: 16384 }),
+                data_port: 7000,
             },
+            Message::AskLead { fence: 3 },
+            Message::Leads { shard: vec![7; 20], epoch: 4 },
             Message::Chunk { epoch: 4, at: 900, committed_lsn: 880, bytes: vec![0, 255, 3] },
             Message::CutTo { epoch: 4, lsn: 500 },
             Message::CopyBegins { epoch: 4, start_lsn: 9, history: vec![(1, 0)], resume_slot: 16383 },

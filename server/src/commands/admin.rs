@@ -308,19 +308,38 @@ pub fn waitaof(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
 
 /// REPLICAOF, SLAVEOF
 pub fn replicaof(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
-    if context.node.cluster.is_some() {
+    let Some(standalone) = context.node.standalone.clone() else {
         return Err(CommandError::Text("ERR REPLICAOF not allowed in cluster mode.".into()));
+    };
+    let [_, host, port] = context.call.arguments else {
+        return Err(CommandError::wrong_arity(context.call.arguments));
+    };
+    if host.eq_ignore_ascii_case(b"no") && port.eq_ignore_ascii_case(b"one") {
+        standalone.lead();
+        return ok(context);
     }
-    match context.call.arguments {
-        [_, no, one] if no.eq_ignore_ascii_case(b"no") && one.eq_ignore_ascii_case(b"one") => {
-            context.call.reply.ok();
-            Ok(Next::Reply)
-        }
-        _ => Err(CommandError::Text(
-            "ERR REPLICAOF: replication is between nodes of a cluster (cluster-enabled yes); a standalone node has no replicas"
-                .into(),
-        )),
+    let port = integer(port).ok().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
+    let port = port.ok_or(CommandError::Text("ERR Invalid master port".into()))?;
+    let host = String::from_utf8_lossy(host);
+    let master = resolve(&host, port)
+        .ok_or_else(|| CommandError::Text(format!("ERR Invalid master host '{host}'").into()))?;
+    if standalone.master() == Some(master) {
+        context.call.reply.simple("OK Already connected to specified master");
+        return Ok(Next::Reply);
     }
+    standalone.follow(master);
+    ok(context)
+}
+
+fn ok(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
+    context.call.reply.ok();
+    Ok(Next::Reply)
+}
+
+/// The first address of a host's name.
+pub fn resolve(host: &str, port: u16) -> Option<std::net::SocketAddr> {
+    use std::net::ToSocketAddrs;
+    (host, port).to_socket_addrs().ok()?.next()
 }
 
 const UNBLOCKED: &str =
@@ -343,9 +362,9 @@ async fn wait_for_replicas(node: &Arc<Node>, replicas: u64, timeout_ms: u64) -> 
         let left_ms = deadline
             .map_or(u64::MAX, |deadline| (deadline - platform::monotonic_us().min(deadline)) / 1000 + 1);
         let pause = platform::sleep_ms(LOOK_AGAIN_MS.min(left_ms));
-        match &node.cluster {
-            Some(cluster) => tokio::select! {
-                () = cluster.replicas_move() => {}
+        match node.peers() {
+            Some(peers) => tokio::select! {
+                () = peers.replicas_move() => {}
                 () = pause => {}
             },
             None => pause.await,

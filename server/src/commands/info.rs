@@ -190,7 +190,7 @@ fn log(node: &Node, text: &mut String) {
 
 fn stats(node: &Node, text: &mut String) {
     let stats = &node.stats;
-    let catch_ups = node.cluster.as_ref().map(|cluster| cluster.catch_ups()).unwrap_or_default();
+    let catch_ups = node.peers().map(|peers| peers.catch_ups()).unwrap_or_default();
     fields!(text,
         "total_connections_received": stats.connections.get(),
         "total_commands_processed": stats.commands.get(),

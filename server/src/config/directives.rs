@@ -195,7 +195,7 @@ pub static DIRECTIVES: &[Directive] = &[
         .not_needed("SIGINT and SIGTERM take a checkpoint and stop"),
     // Who may do what.
     text("requirepass", ""),
-    text("masterauth", "").not_needed(CLUSTER_SECRET),
+    text("masterauth", "").fixed(),
     text("masteruser", "").not_needed(CLUSTER_SECRET),
     text("aclfile", "").unsupported(ACL),
     row("user", Kind::Words, "").unsupported(ACL),
@@ -304,9 +304,7 @@ pub static DIRECTIVES: &[Directive] = &[
     count("replica-lag-max", "2000").fixed(),
     count("min-replicas-to-write", "0").alias("min-slaves-to-write"),
     count("min-replicas-max-lag", "10").alias("min-slaves-max-lag"),
-    row("replicaof", Kind::Words, "")
-        .alias("slaveof")
-        .unsupported("replicas are made in a cluster, with CLUSTER REPLICATE"),
+    row("replicaof", Kind::Words, "").alias("slaveof").fixed(),
     flag("replica-serve-stale-data", "yes")
         .alias("slave-serve-stale-data")
         .not_needed("a replica serves what is committed"),
@@ -335,7 +333,7 @@ pub static DIRECTIVES: &[Directive] = &[
     integer("repl-ping-replica-period", 1, i32::MAX as i64, "10")
         .alias("repl-ping-slave-period")
         .not_needed(STREAMED),
-    integer("repl-timeout", 1, i32::MAX as i64, "60").not_needed(STREAMED),
+    integer("repl-timeout", 1, i32::MAX as i64, "60").fixed(),
     // Seeing what happens.
     integer("slowlog-log-slower-than", -1, i64::MAX, "10000"),
     integer("slowlog-max-len", 0, i64::MAX, "128"),

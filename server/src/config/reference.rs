@@ -54,7 +54,7 @@ const NOTES: &[(&str, &str)] = &[
         "Accepted; nothing is evicted yet: whatever it says, writes that need memory are refused (OOM).",
     ),
     ("cluster-preferred-endpoint-type", NOT_YET),
-    ("cluster-secret", "holdfast's own; takes the place of masterauth."),
+    ("cluster-secret", "holdfast's own; in a cluster it takes the place of masterauth."),
     ("cluster-zone", "holdfast's own. One node of each zone votes on who is master."),
     ("cluster-allow-reads-when-down", NOT_YET),
     ("cluster-migration-barrier", NOT_YET),

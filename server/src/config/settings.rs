@@ -243,6 +243,12 @@ settings! {
     maxmemory: u64 = "maxmemory",
     /// Which keys go when it is used up.
     maxmemory_policy: MaxmemoryPolicy = "maxmemory-policy",
+    /// Without a cluster: host and port of the master to follow.
+    replicaof: Vec<String> = "replicaof",
+    /// Without a cluster: what the master wants to be shown; empty for `requirepass`.
+    masterauth: String = "masterauth",
+    /// Without a cluster: seconds of silence after which master and replica give each other up.
+    repl_timeout: u64 = "repl-timeout",
     /// Whether this is a cluster node.
     cluster_enabled: bool = "cluster-enabled",
     /// Port of the bus; 0 for 10000 above `port`.
