@@ -105,7 +105,7 @@ impl Connection {
                 Pause::NeedInput => {
                     self.submit();
                     self.session.info.query_buffer_bytes.store(self.unread.len(), Ordering::Relaxed);
-                    return Ok(true);
+                    return Ok(self.is_within_query_buffer());
                 }
                 Pause::Close => {
                     self.submit();
@@ -123,6 +123,17 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// A client that sends on and on without ending its command is let go, as Redis does.
+    fn is_within_query_buffer(&self) -> bool {
+        let limit = self.worker.node.config.snapshot().client_query_buffer_limit;
+        let is_within = self.unread.len() <= limit;
+        if !is_within {
+            let (client, bytes) = (self.session.info.address, self.unread.len());
+            tracing::warn!(%client, bytes, limit, "closing a client that reached client-query-buffer-limit");
+        }
+        is_within
     }
 
     fn run_until_pause(&mut self) -> Pause {

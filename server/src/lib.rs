@@ -12,6 +12,8 @@ pub mod config;
 /// What commands there are and what is common to all of them.
 pub mod command;
 
+/// The node's own log.
+pub mod logging;
 /// Counters that INFO shows.
 pub mod stats;
 /// Who is connected.

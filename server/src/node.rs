@@ -133,6 +133,7 @@ impl Node {
                 }
                 "latency-monitor-threshold" => self.latency.configure(config.latency_monitor_threshold),
                 "appendfsync" => self.store.log().set_fsync_policy(config.fsync_policy()),
+                "loglevel" => crate::logging::set_level(config.loglevel),
                 "wal-segment-size" => self.store.log().set_segment_size(config.wal_segment_size),
                 "checkpoint-log-size" | "wal-retain-size" => {
                     self.store.set_sizes(config.checkpoint_log_size, config.wal_retain_size);

@@ -1,7 +1,6 @@
 //! Starting bottom up and stopping top down: configuration, log output, data, cluster, workers, ports; and back.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,10 +17,10 @@ use holdfast_words::Zone;
 use tokio::sync::mpsc;
 
 use crate::commands::admin::resolve;
-use crate::config::{Config, Invocation, LogFormat, LogLevel, SharedConfig, WriteAck};
+use crate::config::{Config, Invocation, SharedConfig, WriteAck};
 use crate::node::{Node, ShutdownRequest};
 use crate::pause::Pause;
-use crate::{housekeeping, listener, platform, worker};
+use crate::{housekeeping, listener, logging, platform, worker};
 
 /// The bus listens so far above the clients' port (Redis Cluster specification, "The Cluster bus").
 const BUS_PORT_OFFSET: u16 = 10_000;
@@ -66,7 +65,7 @@ fn run(arguments: Vec<OsString>) -> Result<(), String> {
     };
     let config = SharedConfig::load(source.as_ref(), &options).map_err(|error| error.to_string())?;
     let snapshot = config.snapshot().clone();
-    start_logging(&snapshot)?;
+    logging::start(&snapshot)?;
     for line in config.not_needed() {
         tracing::info!("{line}");
     }
@@ -138,35 +137,6 @@ fn apply_limits(config: &Config) {
             );
         }
     }
-}
-
-fn start_logging(config: &Config) -> Result<(), String> {
-    // Raft tells each message it sends; what comes of them is told by us.
-    let filter = tracing_subscriber::EnvFilter::new(match config.loglevel {
-        LogLevel::Debug => "debug,openraft=info",
-        LogLevel::Verbose | LogLevel::Notice => "info,openraft=off",
-        LogLevel::Warning => "warn,openraft=off",
-    });
-    let to_file = !config.logfile.is_empty();
-    let writer: Box<dyn Fn() -> Box<dyn std::io::Write> + Send + Sync> = if to_file {
-        let path = Path::new(&config.dir).join(&config.logfile);
-        let file = File::options().create(true).append(true).open(&path);
-        let file =
-            Arc::new(file.map_err(|error| format!("cannot open logfile {}: {error}", path.display()))?);
-        Box::new(move || Box::new(file.clone()))
-    } else {
-        Box::new(|| Box::new(std::io::stdout()))
-    };
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_ansi(false)
-        .with_writer(writer);
-    let set = match config.log_format {
-        LogFormat::Json => builder.json().try_init(),
-        LogFormat::Text => builder.try_init(),
-    };
-    set.map_err(|error| format!("cannot start logging: {error}"))
 }
 
 fn write_pidfile(config: &Config) -> Result<Option<String>, String> {

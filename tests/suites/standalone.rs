@@ -218,3 +218,38 @@ fn redis_benchmarks_default_list_runs_clean() {
     assert!(!said.contains("rror"), "{said}");
     assert!(said.contains("MSET"), "{said}");
 }
+
+#[test]
+fn how_much_is_logged_can_be_changed_while_the_node_runs() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let node = Node::started(BINARY, directory.path(), &[]);
+    let mut client = node.client();
+    let saves = |client: &mut Client| {
+        client.call(&["SET", "key", "value"]);
+        assert!(client.call(&["SAVE"]).is_ok());
+        node.log().matches("checkpoint complete").count()
+    };
+    let before = saves(&mut client);
+    assert_eq!(before, 1);
+    assert!(client.call(&["CONFIG", "SET", "loglevel", "warning"]).is_ok());
+    assert_eq!(saves(&mut client), before);
+    assert!(client.call(&["CONFIG", "SET", "loglevel", "notice"]).is_ok());
+    assert_eq!(saves(&mut client), before + 1);
+}
+
+#[test]
+fn a_command_that_never_ends_is_cut_off_at_the_query_buffer_limit_and_debug_only_where_it_is_allowed() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let options = ["--client-query-buffer-limit", "1mb", "--enable-debug-command", "no"];
+    let node = Node::started(BINARY, directory.path(), &options);
+    let mut client = node.client();
+    let mut long = b"*2\r\n$3\r\nGET\r\n$100000000\r\n".to_vec();
+    long.resize(3 << 20, b'x');
+    // It may be cut off while it still sends.
+    client.send_raw(&long).ok();
+    assert!(client.read().is_err(), "nobody cut it off");
+    let mut client = node.client();
+    assert!(client.call(&["PING"]).is_pong());
+    let refused = client.call(&["DEBUG", "SLEEP", "0"]).to_string();
+    assert!(refused.contains("DEBUG command not allowed"), "{refused}");
+}

@@ -8,6 +8,7 @@ use crate::command::arguments::integer;
 use crate::command::errors::CommandError;
 use crate::commands::context::{CommandResult, DataContext, Next, NodeContext};
 use crate::commands::help;
+use crate::config::DebugCommand;
 use crate::node::{Acknowledged, Node, ShutdownRequest};
 use crate::platform;
 use crate::resp::{Protocol, ReplyWriter};
@@ -179,6 +180,18 @@ pub fn latency(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
 /// DEBUG: what redis-cli, client libraries and our own tests use.
 pub fn debug(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
     let arguments = context.call.arguments;
+    let allowed = match context.node.config.snapshot().enable_debug_command {
+        DebugCommand::Yes => true,
+        DebugCommand::Local => context.session.info.address.ip().to_canonical().is_loopback(),
+        DebugCommand::No => false,
+    };
+    if !allowed {
+        return Err(CommandError::Text(
+            "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local \
+             connection, otherwise you need to set this option in the configuration file, and then restart the server."
+                .into(),
+        ));
+    }
     match (arguments[1].to_ascii_lowercase().as_slice(), &arguments[2..]) {
         (b"sleep", [seconds]) => {
             let seconds = holdfast_storage::number::parse_f64(seconds)

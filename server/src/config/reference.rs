@@ -27,21 +27,14 @@ const NOT_YET: &str = "Accepted; **not applied yet**.";
 const NOTES: &[(&str, &str)] = &[
     ("bind", "The bus listens on the same addresses."),
     ("port", "Redis: 0 means no port."),
-    ("client-query-buffer-limit", NOT_YET),
-    (
-        "loglevel",
-        "`verbose` says what `notice` says. CONFIG SET is accepted; it takes effect after CONFIG REWRITE and a restart.",
-    ),
+    ("loglevel", "`verbose` says what `notice` says."),
     ("log-format", OWN),
     (
         "io-threads",
         "Redis: default 1, and one thread runs all commands; here every worker reads, runs and writes.",
     ),
     ("hz", "Shown by INFO; background work has its own pace."),
-    (
-        "enable-debug-command",
-        "Redis: `no`. **Not applied yet**: DEBUG is allowed to whoever is authenticated.",
-    ),
+    ("enable-debug-command", "Redis: `no`."),
     (
         "appendfsync",
         "There is no `appendonly no`: everything is logged before it is answered, so that a kill -9 loses nothing.",
