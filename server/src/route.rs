@@ -48,3 +48,9 @@ pub fn may_serve(routes: &Routes, slot: SlotId, request: Request) -> Result<(), 
         Owner::Nobody => Err(CommandError::ClusterDownUnbound),
     }
 }
+
+/// Whether a request is kept until the handover to this node is over: sent back to the old master, it would come again.
+pub fn waits_for_handover(routes: &Routes, slot: SlotId, request: Request) -> bool {
+    let reads_here = request.readonly_command && request.readonly_client;
+    routes.taking_over && !reads_here && matches!(routes.owner(slot), Owner::MyMaster(_))
+}

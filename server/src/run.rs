@@ -102,6 +102,9 @@ fn admit(
     if !session.authenticated && !spec.has(Flag::NoAuth) {
         return Err(CommandError::NoAuth);
     }
+    if waits_for_handover(node, session, spec, id, arguments) {
+        return Ok(Admitted::Hold(role_is_settled()));
+    }
     if session.transaction.is_some() && !runs_inside_multi(id) {
         if spec.has(Flag::NoMulti) {
             return Err(CommandError::NotInTransaction);
@@ -115,6 +118,20 @@ fn admit(
         return Ok(Admitted::Hold(released));
     }
     Ok(Admitted::Run)
+}
+
+fn waits_for_handover(
+    node: &Node,
+    session: &Session,
+    spec: &CommandSpec,
+    id: CommandId,
+    arguments: Arguments<'_>,
+) -> bool {
+    let Some(cluster) = &node.cluster else { return false };
+    let routes = cluster.routes();
+    let request = Request { readonly_command: spec.has(Flag::Readonly), readonly_client: session.readonly };
+    let waits = |index: usize| route::waits_for_handover(&routes, SlotId::of_key(arguments[index]), request);
+    routes.taking_over && keys::positions(id, arguments).into_iter().any(waits)
 }
 
 fn runs_inside_multi(id: CommandId) -> bool {

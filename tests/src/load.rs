@@ -24,6 +24,8 @@ pub struct Written {
     pub errors: BTreeMap<String, u64>,
     /// How often a connection failed.
     pub failures: u64,
+    /// The most redirections that one write needed.
+    pub longest_chain: usize,
     /// The longest time between two acknowledgements to one writer.
     pub longest_gap: Duration,
 }
@@ -71,6 +73,7 @@ impl Load {
             all.acknowledged.extend(one.acknowledged);
             all.count += one.count;
             all.failures += one.failures;
+            all.longest_chain = all.longest_chain.max(one.longest_chain);
             all.longest_gap = all.longest_gap.max(one.longest_gap);
             one.errors.into_iter().for_each(|(text, count)| *all.errors.entry(text).or_default() += count);
         }
@@ -103,6 +106,7 @@ fn write(mut router: Router, prefix: &str, stop: &AtomicBool, acknowledged: &Ato
             }
         }
     }
+    written.longest_chain = router.longest_chain;
     written
 }
 

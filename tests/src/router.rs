@@ -18,8 +18,8 @@ pub struct Router {
     known: HashMap<u16, u16>,
     connections: HashMap<u16, Client>,
     patience: Duration,
-    /// How often a command was sent elsewhere.
-    pub redirections: usize,
+    /// The most redirections that one command needed.
+    pub longest_chain: usize,
 }
 
 impl Router {
@@ -30,7 +30,7 @@ impl Router {
             known: HashMap::new(),
             connections: HashMap::new(),
             patience: Duration::from_secs(20),
-            redirections: 0,
+            longest_chain: 0,
         }
     }
 
@@ -48,7 +48,7 @@ impl Router {
         let slot = slot_of(words[1]);
         let mut port = *self.known.entry(slot).or_insert(self.seeds[usize::from(slot) % self.seeds.len()]);
         let mut asking = false;
-        for _ in 0..REDIRECTIONS_MAX {
+        for chain in 1..=REDIRECTIONS_MAX {
             let reply = match self.send(port, asking, &words) {
                 Ok(reply) => reply,
                 Err(error) => {
@@ -60,7 +60,7 @@ impl Router {
             let Reply::Error(text) = &reply else { return Ok(reply) };
             match redirection(text) {
                 Some((is_moved, to)) => {
-                    self.redirections += 1;
+                    self.longest_chain = self.longest_chain.max(chain);
                     (port, asking) = (to, !is_moved);
                     if is_moved {
                         self.known.insert(slot, to);

@@ -132,6 +132,9 @@ pub struct Routes {
     pub down: Option<Down>,
     /// The shards.
     pub shards: Vec<ShardRoute>,
+    /// A handover to this node is under way. Whoever sends it a command of its shard now was perhaps sent by a master that knows
+    /// already that the handover is done.
+    pub taking_over: bool,
     /// Index into `shards` by slot; [`Routes::NOBODY`] where there is no owner.
     pub slot_owner: Box<[u16; SLOT_COUNT as usize]>,
 }
@@ -168,7 +171,9 @@ impl Routes {
             let owner = index.get(shard).copied().unwrap_or(Self::NOBODY);
             slot_owner[range.first.index()..=range.last.index()].fill(owner);
         }
-        Self { me, down, shards, slot_owner }
+        let pending = my_shard.and_then(|shard| registry.shards.get(&shard)?.pending);
+        let taking_over = matches!(pending, Some(Pending::Handover { to, .. }) if to == me);
+        Self { me, down, shards, taking_over, slot_owner }
     }
 
     /// Whose `slot` is.
