@@ -32,7 +32,11 @@ fn assert_says(text: &str, lines: &[&str]) {
 }
 
 fn wait_until_known(cluster: &ClusterUnderTest, count: usize) {
-    for port in cluster.ports() {
+    wait_until_ports_know(cluster, &cluster.ports(), count);
+}
+
+fn wait_until_ports_know(cluster: &ClusterUnderTest, ports: &[u16], count: usize) {
+    for &port in ports {
         wait_for(&format!("{port} to know {count} nodes"), PATIENCE, || {
             let known = cluster_view::nodes(port).map(|nodes| nodes.len());
             (known.as_ref().ok() != Some(&count)).then(|| format!("{known:?}\n{}", cluster.logs()))
@@ -77,6 +81,7 @@ fn redis_cli_adds_masters_and_replicas_and_deletes_them() {
     let (member, new) = (&cluster.addresses()[0], news.addresses());
     cluster_command(&["add-node", &new[0], member]);
     wait_until_known(&cluster, 7);
+    wait_until_ports_know(&news, &news.ports()[..1], 7);
     cluster_command(&["add-node", &new[1], member, "--cluster-slave", "--cluster-master-id", &cluster.id(0)]);
     wait_until_known(&cluster, 8);
     cluster.wait_until("the new replica to follow", PATIENCE, || {
@@ -84,6 +89,7 @@ fn redis_cli_adds_masters_and_replicas_and_deletes_them() {
         (!matches!(&link, Ok(Some(link)) if link == "up")).then(|| format!("{link:?}"))
     });
     assert_eq!(news.ask(1, &["ROLE"]).array()[0].text(), "slave");
+    wait_until_known(&news, 8);
     for index in [1, 0] {
         cluster_command(&["del-node", member, &news.id(index)]);
     }

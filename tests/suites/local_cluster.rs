@@ -1,9 +1,10 @@
 //! Acceptance 1 of the second issue, its first sentence: `holdfast up`, `status` and `down`, the real tool.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
-use holdfast_tests::cluster::{PATIENCE, text_of, wait_for};
+use holdfast_tests::cluster::text_of;
 use holdfast_tests::cluster_view::complaint;
 use holdfast_tests::mixed_keys::{assert_all_there, connect, write};
 use holdfast_tests::ports::free_ports;
@@ -32,13 +33,14 @@ impl Drop for DownAtTheEnd<'_> {
     }
 }
 
-fn wait_until_serves(up: &mut Child, first_port: u16) {
-    wait_for("holdfast up to serve", PATIENCE, || {
-        if let Some(status) = up.try_wait().expect("the child can be asked") {
-            panic!("holdfast up ended with {status}");
-        }
-        (first_port..first_port + 6).find_map(|port| complaint(port, 6).map(|text| format!("{port} {text}")))
-    });
+/// Reads what `holdfast up` prints until it says how to stop it: then it serves.
+fn read_welcome(output: &mut BufReader<ChildStdout>) -> String {
+    let mut text = String::new();
+    while !text.lines().any(|line| line.starts_with("stop:")) {
+        let length = output.read_line(&mut text).expect("text");
+        assert!(length > 0, "holdfast up ended:\n{text}");
+    }
+    text
 }
 
 fn interrupt(child: &Child) {
@@ -66,16 +68,18 @@ fn up_makes_a_cluster_that_ctrl_c_stops_and_the_next_up_brings_back_with_its_dat
         .stdout(Stdio::piped())
         .spawn()
         .expect("the tool can be started");
-    wait_until_serves(&mut up, first_port);
-    write(&mut connect(&addresses), "up", 0..2000);
-    interrupt(&up);
-    let output = up.wait_with_output().expect("the tool ends");
-    let text = text_of(&output);
-    assert!(output.status.success(), "{text}");
+    let mut output = BufReader::new(up.stdout.take().expect("piped"));
+    let text = read_welcome(&mut output);
     assert!(
         text.contains("cluster_state:ok") && text.contains(&format!("redis-cli -c -h 127.0.0.1 -p {port}")),
         "{text}"
     );
+    for port in first_port..first_port + 6 {
+        assert_eq!(complaint(port, 6), None, "the node on port {port} after the welcome");
+    }
+    write(&mut connect(&addresses), "up", 0..2000);
+    interrupt(&up);
+    assert!(up.wait().expect("the tool ends").success());
     assert!(std::net::TcpStream::connect(("127.0.0.1", first_port)).is_err(), "a node still listens");
 
     let text = succeeds(&[&["up", "--detach"], &options[..]].concat());
