@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
-use holdfast_tests::cluster::text_of;
+use holdfast_tests::cluster::{PATIENCE, text_of, wait_for};
 use holdfast_tests::cluster_view::complaint;
 use holdfast_tests::mixed_keys::{assert_all_there, connect, write};
 use holdfast_tests::ports::free_ports;
@@ -29,6 +29,10 @@ impl Drop for DownAtTheEnd<'_> {
         let output = holdfast(&["down", "--dir", self.0]);
         if std::thread::panicking() {
             eprintln!("{}", text_of(&output));
+            let nodes = std::fs::read_dir(self.0).into_iter().flatten().flatten();
+            for path in nodes.map(|node| node.path().join("node.log")).filter(|path| path.exists()) {
+                eprintln!("--- {}\n{}", path.display(), std::fs::read_to_string(&path).unwrap_or_default());
+            }
         }
     }
 }
@@ -75,7 +79,7 @@ fn up_makes_a_cluster_that_ctrl_c_stops_and_the_next_up_brings_back_with_its_dat
         "{text}"
     );
     for port in first_port..first_port + 6 {
-        assert_eq!(complaint(port, 6), None, "the node on port {port} after the welcome");
+        wait_for(&format!("the node on port {port}"), PATIENCE, || complaint(port, 6));
     }
     write(&mut connect(&addresses), "up", 0..2000);
     interrupt(&up);
