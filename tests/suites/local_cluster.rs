@@ -37,6 +37,17 @@ impl Drop for DownAtTheEnd<'_> {
     }
 }
 
+/// A tool that a failed test must not leave running.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // An error says that it has ended already, as it should.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
 /// Reads what `holdfast up` prints until it says how to stop it: then it serves.
 fn read_welcome(output: &mut BufReader<ChildStdout>) -> String {
     let mut text = String::new();
@@ -64,7 +75,7 @@ fn up_makes_a_cluster_that_ctrl_c_stops_and_the_next_up_brings_back_with_its_dat
     let options = ["--dir", dir, "--port", &port];
     let _down = DownAtTheEnd(dir);
 
-    let mut up = Command::new(BINARY)
+    let up = Command::new(BINARY)
         .arg("up")
         .args(options)
         .args(["--", "--wal-segment-size", "8mb"])
@@ -72,7 +83,8 @@ fn up_makes_a_cluster_that_ctrl_c_stops_and_the_next_up_brings_back_with_its_dat
         .stdout(Stdio::piped())
         .spawn()
         .expect("the tool can be started");
-    let mut output = BufReader::new(up.stdout.take().expect("piped"));
+    let mut up = Running(up);
+    let mut output = BufReader::new(up.0.stdout.take().expect("piped"));
     let text = read_welcome(&mut output);
     assert!(
         text.contains("cluster_state:ok") && text.contains(&format!("redis-cli -c -h 127.0.0.1 -p {port}")),
@@ -82,8 +94,8 @@ fn up_makes_a_cluster_that_ctrl_c_stops_and_the_next_up_brings_back_with_its_dat
         wait_for(&format!("the node on port {port}"), PATIENCE, || complaint(port, 6));
     }
     write(&mut connect(&addresses), "up", 0..2000);
-    interrupt(&up);
-    assert!(up.wait().expect("the tool ends").success());
+    interrupt(&up.0);
+    assert!(up.0.wait().expect("the tool ends").success());
     assert!(std::net::TcpStream::connect(("127.0.0.1", first_port)).is_err(), "a node still listens");
 
     let text = succeeds(&[&["up", "--detach"], &options[..]].concat());
