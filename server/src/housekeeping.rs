@@ -86,7 +86,7 @@ pub async fn once_a_second(node: Arc<Node>) {
         let now = node.stats.commands.get();
         let rate = now.saturating_sub(commands);
         commands = now;
-        node.note_sample(node.store.slots().memory_bytes() + client_buffer_bytes(&node), rate);
+        node.note_sample(node.store.slots().memory_bytes(), client_buffer_bytes(&node), rate);
         close_idle_clients(&node);
         if node.store.checkpoint_is_due() {
             node.checkpoint_in_background("checkpoint-log-size");

@@ -34,6 +34,8 @@ pub mod node;
 pub mod commands;
 /// CommandId → handler.
 pub mod dispatch;
+/// Making room when the data outgrow `maxmemory`.
+pub mod eviction;
 /// Replies in order, each held until the log has what it shows.
 pub mod reply_gate;
 /// One request: admitted, locked, run, logged.

@@ -75,6 +75,7 @@ pub struct Node {
     active_expiry: AtomicBool,
     peak_memory_bytes: AtomicU64,
     used_memory_bytes: AtomicU64,
+    buffer_bytes: AtomicU64,
     operations_per_second: AtomicU64,
     shutdown: parking_lot::Mutex<Option<ShutdownRequest>>,
     shutdown_requested: Notify,
@@ -113,6 +114,7 @@ impl Node {
             active_expiry: AtomicBool::new(true),
             peak_memory_bytes: AtomicU64::new(0),
             used_memory_bytes: AtomicU64::new(0),
+            buffer_bytes: AtomicU64::new(0),
             operations_per_second: AtomicU64::new(0),
             shutdown: parking_lot::Mutex::default(),
             shutdown_requested: Notify::new(),
@@ -217,11 +219,14 @@ impl Node {
     /// # Errors
     /// OOM when `maxmemory` is set and used up.
     pub fn has_memory(&self) -> Result<(), CommandError> {
+        if self.is_over_memory() { Err(CommandError::Oom) } else { Ok(()) }
+    }
+
+    /// Whether data (as of now) and clients' buffers (as last measured) take more than `maxmemory`.
+    pub fn is_over_memory(&self) -> bool {
         let limit = self.config.maxmemory();
-        if limit > 0 && self.used_memory_bytes.load(Ordering::Relaxed) > limit {
-            return Err(CommandError::Oom);
-        }
-        Ok(())
+        let buffers = self.buffer_bytes.load(Ordering::Relaxed);
+        limit > 0 && self.store.slots().memory_bytes() + buffers > limit
     }
 
     /// How many replicas have the log up to `lsn`.
@@ -335,7 +340,9 @@ impl Node {
     }
 
     /// Housekeeping measured.
-    pub fn note_sample(&self, used_memory_bytes: u64, operations_per_second: u64) {
+    pub fn note_sample(&self, data_bytes: u64, buffer_bytes: u64, operations_per_second: u64) {
+        let used_memory_bytes = data_bytes + buffer_bytes;
+        self.buffer_bytes.store(buffer_bytes, Ordering::Relaxed);
         self.used_memory_bytes.store(used_memory_bytes, Ordering::Relaxed);
         self.peak_memory_bytes.fetch_max(used_memory_bytes, Ordering::Relaxed);
         self.operations_per_second.store(operations_per_second, Ordering::Relaxed);

@@ -14,7 +14,9 @@ use smallvec::SmallVec;
 use crate::command::errors::CommandError;
 use crate::command::{CommandId, CommandSpec, Flag, keys, resolve};
 use crate::commands::context::{CommandResult, DataContext, Next, NodeContext};
+use crate::config::MaxmemoryPolicy;
 use crate::dispatch::{Handler, handler};
+use crate::eviction;
 use crate::node::Node;
 use crate::platform;
 use crate::reply_gate::Output;
@@ -194,6 +196,9 @@ fn run_command(
 ) -> CommandResult<Outcome> {
     let RunScratch { slots, dice, ids } = scratch;
     check_route(node, session, spec, id, arguments, ids)?;
+    if spec.has(Flag::DenyOom) && node.is_over_memory() && !eviction::make_room(node, slots, dice) {
+        return Err(CommandError::Oom);
+    }
     check_writable(node, spec)?;
     let handler = handler(id);
     if let Handler::AllSlots(_) = handler {
@@ -293,7 +298,7 @@ fn check_route(
 fn check_writable(node: &Node, spec: &CommandSpec) -> CommandResult {
     if spec.has(Flag::Write) {
         node.may_write()?;
-        if spec.has(Flag::DenyOom) {
+        if spec.has(Flag::DenyOom) && node.config.snapshot().maxmemory_policy == MaxmemoryPolicy::Noeviction {
             node.has_memory()?;
         }
     }

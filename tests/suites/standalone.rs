@@ -253,3 +253,37 @@ fn a_command_that_never_ends_is_cut_off_at_the_query_buffer_limit_and_debug_only
     let refused = client.call(&["DEBUG", "SLEEP", "0"]).to_string();
     assert!(refused.contains("DEBUG command not allowed"), "{refused}");
 }
+
+#[test]
+fn keys_that_were_not_used_go_when_memory_is_needed_and_none_go_without_a_policy() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let node = Node::started(BINARY, directory.path(), &["--maxmemory-policy", "allkeys-random"]);
+    let mut client = node.client();
+    let value = "x".repeat(1000);
+    for number in 0..2000 {
+        assert!(client.call(&["SET", &format!("first{number}"), &value]).is_ok());
+    }
+    // Room for about as much again.
+    let used: u64 = info(&mut client, "used_memory").trim().parse().expect("a number");
+    let limit = (used.max(2_000_000) * 2).to_string();
+    assert!(client.call(&["CONFIG", "SET", "maxmemory", &limit]).is_ok());
+    for number in 0..10_000 {
+        let reply = client.call(&["SET", &format!("then{number}"), &value]);
+        assert!(reply.is_ok(), "{reply}");
+    }
+    let held = client.call(&["DBSIZE"]).integer();
+    assert!((1000..9000).contains(&held), "{held} keys");
+    assert_ne!(info(&mut client, "evicted_keys").trim(), "0");
+    let digest = client.call(&["DEBUG", "DIGEST"]);
+    assert!(
+        client.call(&["CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "1000000"]).is_ok()
+    );
+    assert!(client.call(&["SET", "more", &value]).is_error_code("OOM"));
+    assert!(client.call(&["CONFIG", "SET", "maxmemory-policy", "volatile-ttl"]).is_ok());
+    assert!(client.call(&["SET", "more", &value]).is_error_code("OOM"), "nothing has a time to live");
+    drop(client);
+    let mut node = node;
+    node.kill();
+    node.start();
+    assert_eq!(node.client().call(&["DEBUG", "DIGEST"]), digest, "what went is logged");
+}

@@ -100,7 +100,7 @@ const BY_LOG: &str = "promotion goes by the freshest log";
 const CLUSTER_SECRET: &str = "nodes show each other cluster-secret";
 const TLS: &str = "TLS is not there yet";
 const ACL: &str = "ACL users are not there yet; requirepass is";
-const EVICTION: &str = "eviction is not there yet";
+const EVICTION: &str = "eviction samples five keys and needs no tuning";
 const MODULES: &str = "there are no modules";
 const SYSTEMD: &str = "systemd places and restarts the process; it is notified when NOTIFY_SOCKET is set";
 const THREADS: &str = "systemd (CPUAffinity=) or taskset places the process";

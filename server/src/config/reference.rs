@@ -44,7 +44,7 @@ const NOTES: &[(&str, &str)] = &[
     ("checkpoint-log-size", "holdfast's own; in place of `save` and `auto-aof-rewrite-*`."),
     (
         "maxmemory-policy",
-        "Accepted; nothing is evicted yet: whatever it says, writes that need memory are refused (OOM).",
+        "Five keys are sampled for each that goes; the `lfu` policies go by the time of last use.",
     ),
     ("cluster-preferred-endpoint-type", NOT_YET),
     ("cluster-secret", "holdfast's own; in a cluster it takes the place of masterauth."),
