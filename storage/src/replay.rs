@@ -1,5 +1,6 @@
 //! Applying a log on several threads. All records of a slot go to one thread, in the log's order; slots know nothing of each
-//! other, so nothing else needs an order. Who reads the log checks it and hands the records on in batches, few at a time.
+//! other, so nothing else needs an order. Who reads the log checks it and hands the records on in batches, few at a time; when one
+//! thread is enough, it applies them itself.
 //!
 //! What is refused is what one thread alone would have refused: the earliest record that does not fit.
 
@@ -62,6 +63,8 @@ impl Outcome {
 
 /// Takes the records of a log in order and has them applied.
 pub(crate) struct Replay<'scope> {
+    slots: &'scope Slots,
+    /// None: the reader's own thread does it.
     workers: Vec<Worker<'scope>>,
     outcome: &'scope Outcome,
 }
@@ -77,8 +80,9 @@ pub(crate) fn on_threads<R>(
 ) -> io::Result<R> {
     let outcome = Outcome::default();
     threads::scope(|scope| {
-        let mut replay = Replay { workers: Vec::new(), outcome: &outcome };
-        for _ in 0..count.max(1) {
+        let mut replay = Replay { slots, workers: Vec::new(), outcome: &outcome };
+        let count = threads::at_most(count);
+        for _ in 0..if count > 1 { count } else { 0 } {
             let (batches, waiting) = sync_channel(BATCHES);
             let outcome = &outcome;
             let thread = threads::spawn_scoped(scope, "replay", move || apply(slots, &waiting, outcome))?;
@@ -111,12 +115,26 @@ fn apply(slots: &Slots, waiting: &Receiver<Batch>, outcome: &Outcome) {
 impl Replay<'_> {
     /// Has a record applied; `false`: one before it does not fit, and more are of no use.
     pub(crate) fn push(&mut self, record: &RecordView<'_>) -> bool {
+        if self.workers.is_empty() {
+            return self.apply_here(record);
+        }
         let index = record.header.slot.index() % self.workers.len();
         let worker = &mut self.workers[index];
         worker.filling.bytes.extend_from_slice(record.bytes);
         worker.filling.lsns.push(record.lsn);
         if worker.filling.bytes.len() >= BATCH_BYTES {
             worker.hand_on();
+        }
+        !self.outcome.has_failed.load(Ordering::Relaxed)
+    }
+
+    fn apply_here(&self, record: &RecordView<'_>) -> bool {
+        if self.outcome.has_failed.load(Ordering::Relaxed) {
+            return false;
+        }
+        match self.slots.apply_record(record) {
+            Ok(is_new) => drop(self.outcome.applied.fetch_add(u64::from(is_new), Ordering::Relaxed)),
+            Err(error) => self.outcome.refuse(record.lsn, error),
         }
         !self.outcome.has_failed.load(Ordering::Relaxed)
     }

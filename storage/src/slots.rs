@@ -12,6 +12,7 @@ use crate::apply::{Applied, ApplyError, apply};
 use crate::keyspace::Keyspace;
 use crate::log::{AppendError, Log, MORE_FOLLOWS, RecordHeader, RecordKind, RecordView, encode_record};
 use crate::mutation::{BodyBuilder, DecodeError, Mutation, decode_body};
+use crate::platform::sabotage::{self, Switch};
 use crate::types::ValueRef;
 use crate::watch::{WatchFlag, Watchers};
 
@@ -263,10 +264,11 @@ impl Slots {
             return Ok(false);
         }
         self.with(id, |slot| {
-            if sequence <= slot.sequence {
+            let is_checked = !sabotage::is_on(Switch::SequenceCheckSkipped);
+            if is_checked && sequence <= slot.sequence {
                 return Ok(false);
             }
-            if sequence != slot.sequence.next() {
+            if is_checked && sequence != slot.sequence.next() {
                 return Err(ReplayError::Gap {
                     slot: id,
                     known: slot.sequence,

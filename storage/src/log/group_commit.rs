@@ -1,5 +1,5 @@
 //! fdatasync off the workers: one thread makes durable what was written meanwhile, as often as `appendfsync` says. Execution
-//! and writes go on while an fdatasync is in flight.
+//! and writes go on while an fdatasync is in flight. In a simulated world a task takes the thread's place.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -11,6 +11,9 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{AppendError, FsyncPolicy, Log, LogHealth};
 use crate::platform::clock;
+use crate::platform::sabotage::{self, Switch};
+#[cfg(feature = "simulation")]
+use crate::platform::simulation;
 use crate::platform::threads::{self, JoinHandle};
 
 /// `appendfsync everysec`
@@ -23,6 +26,18 @@ struct State {
     /// Somebody asked for durability now.
     requested: bool,
     stopped: bool,
+    /// The task that does the thread's work in a simulated world.
+    #[cfg(feature = "simulation")]
+    task: Option<std::task::Waker>,
+}
+
+impl State {
+    fn wake_task(&mut self) {
+        #[cfg(feature = "simulation")]
+        if let Some(task) = self.task.take() {
+            task.wake();
+        }
+    }
 }
 
 /// What workers and the thread share.
@@ -84,13 +99,19 @@ impl GroupCommit {
     /// Have everything written made durable now.
     pub(super) fn request(&self) {
         if !self.signalled.swap(true, Ordering::AcqRel) {
-            self.state.lock().requested = true;
+            let mut state = self.state.lock();
+            state.requested = true;
+            state.wake_task();
+            drop(state);
             self.wake.notify_one();
         }
     }
 
     pub(super) fn stop(&self) {
-        self.state.lock().stopped = true;
+        let mut state = self.state.lock();
+        state.stopped = true;
+        state.wake_task();
+        drop(state);
         self.wake.notify_one();
     }
 
@@ -108,42 +129,113 @@ impl GroupCommit {
                 None => self.wake.wait(&mut state),
             }
         }
+        self.take_up(&mut state)
+    }
+
+    /// What was requested is being done now; `false` when the log is gone.
+    fn take_up(&self, state: &mut State) -> bool {
         state.requested = false;
         self.signalled.store(false, Ordering::Release);
         !state.stopped
     }
 }
 
-/// Starts the thread of a log; it ends when the log is dropped.
-pub(super) fn start(log: &Arc<Log>) -> io::Result<JoinHandle<()>> {
+/// Starts the thread of a log, or in a simulated world the task; it ends when the log is dropped.
+pub(super) fn start(log: &Arc<Log>) -> io::Result<Option<JoinHandle<()>>> {
     let (commit, log) = (log.commit.clone(), Arc::downgrade(log));
-    threads::spawn("log-sync", move || run(&commit, &log))
+    #[cfg(feature = "simulation")]
+    if let Some(world) = simulation::world() {
+        world.spawn("log-sync", Box::pin(simulated::run(commit, log)));
+        return Ok(None);
+    }
+    threads::spawn("log-sync", move || run(&commit, &log)).map(Some)
 }
 
 fn run(commit: &GroupCommit, log: &Weak<Log>) {
     let mut period = Some(PERIOD);
     while commit.wait(period) {
         let Some(log) = log.upgrade() else { return };
-        period = match log.health() {
-            LogHealth::Poisoned(_) => None,
-            LogHealth::NoSpace => {
-                // Whether there is space again only a write can tell. Its own error is reported where it is latched.
-                if log.try_to_heal() { Some(Duration::ZERO) } else { Some(NO_SPACE_PERIOD) }
-            }
-            LogHealth::Good => {
-                let is_due = log.positions.durable_lsn() < log.positions.written_lsn();
-                if is_due && log.sync().is_err() {
-                    None
-                } else {
-                    (commit.policy() == FsyncPolicy::EverySecond).then_some(PERIOD)
-                }
-            }
-        };
-        if log.health() == LogHealth::NoSpace {
-            period = Some(NO_SPACE_PERIOD);
+        period = turn(commit, &log, || log.sync());
+    }
+}
+
+/// Does what is due, once; returns how long to wait for more.
+fn turn(
+    commit: &GroupCommit,
+    log: &Log,
+    sync: impl FnOnce() -> Result<Lsn, AppendError>,
+) -> Option<Duration> {
+    let period = match log.health() {
+        LogHealth::Poisoned(_) => None,
+        LogHealth::NoSpace => {
+            // Whether there is space again only a write can tell. Its own error is reported where it is latched.
+            if log.try_to_heal() { Some(Duration::ZERO) } else { Some(NO_SPACE_PERIOD) }
         }
-        // A log that is idle under `always` and `no` still looks now and then whether its disk is full.
-        period = period.or(Some(PERIOD));
+        LogHealth::Good => {
+            let is_due = log.positions.durable_lsn() < log.positions.written_lsn();
+            if is_due && sync().is_err() {
+                None
+            } else {
+                (commit.policy() == FsyncPolicy::EverySecond).then_some(PERIOD)
+            }
+        }
+    };
+    if log.health() == LogHealth::NoSpace {
+        return Some(NO_SPACE_PERIOD);
+    }
+    // A log that is idle under `always` and `no` still looks now and then whether its disk is full.
+    period.or(Some(PERIOD))
+}
+
+/// The thread's work as a task of a simulated node.
+#[cfg(feature = "simulation")]
+mod simulated {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use super::{Arc, Duration, GroupCommit, Log, LogHealth, Lsn, PERIOD, Weak, simulation, turn};
+
+    pub(super) async fn run(commit: Arc<GroupCommit>, log: Weak<Log>) {
+        let mut period = Some(PERIOD);
+        while woken(&commit, period).await {
+            // What is written while the disk works on the sync is not part of it.
+            let Some((target, cuts, delay)) = log.upgrade().map(|log| begin(&log)) else { return };
+            if !delay.is_zero()
+                && let Some(world) = simulation::world()
+            {
+                world.sleep(delay).await;
+            }
+            let Some(log) = log.upgrade() else { return };
+            if log.health() == LogHealth::Good && cuts != log.positions.cuts() {
+                // Cut meanwhile: what was to be synced may be no more.
+                period = Some(Duration::ZERO);
+                continue;
+            }
+            period = turn(&commit, &log, || log.sync_up_to(target));
+        }
+    }
+
+    /// Up to where a sync that begins now reaches, which history of the log that is, and how long it takes.
+    fn begin(log: &Log) -> (Lsn, u64, Duration) {
+        let positions = &log.positions;
+        let target = positions.written_lsn();
+        let delay = if positions.durable_lsn() < target { log.sync_delay() } else { Duration::ZERO };
+        (target, positions.cuts(), delay)
+    }
+
+    /// Waits until there may be something to sync; `false` when the log is gone.
+    async fn woken(commit: &GroupCommit, period: Option<Duration>) -> bool {
+        let mut timer = period.and_then(|period| Some(simulation::world()?.sleep(period)));
+        poll_fn(|context| {
+            let mut state = commit.state.lock();
+            let is_over = timer.as_mut().is_some_and(|timer| timer.as_mut().poll(context).is_ready());
+            if is_over || state.requested || state.stopped {
+                return Poll::Ready(commit.take_up(&mut state));
+            }
+            state.task = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await
     }
 }
 
@@ -153,6 +245,11 @@ impl Log {
     /// # Errors
     /// When the disk fails: the log takes nothing more then.
     pub fn sync(&self) -> Result<Lsn, AppendError> {
+        self.sync_up_to(Lsn(u64::MAX))
+    }
+
+    /// As [`Self::sync`]; what lies above `limit` may be durable then, but counts as such only after the next sync.
+    fn sync_up_to(&self, limit: Lsn) -> Result<Lsn, AppendError> {
         let _exclusive = self.commit.exclusive.lock();
         if let LogHealth::Poisoned(reason) = self.health() {
             return Err(AppendError::Poisoned(reason));
@@ -161,18 +258,26 @@ impl Log {
             let mut writer = self.writer.lock();
             let mut files = std::mem::take(&mut writer.unsynced);
             files.push(writer.active.file.clone());
-            (writer.active.end_lsn, files)
+            (writer.active.end_lsn.min(limit), files)
         };
         let started_us = clock::monotonic_us();
         for file in files {
             // Never tried again: the kernel may have dropped what it could not write, and would say that all is well.
-            file.sync_data().map_err(|error| self.failed_for_good("fsync of the log", &error))?;
+            if !sabotage::is_on(Switch::FsyncSkipped) {
+                file.sync_data().map_err(|error| self.failed_for_good("fsync of the log", &error))?;
+            }
         }
         self.commit.last_fsync_us.store(clock::monotonic_us() - started_us, Ordering::Relaxed);
         self.commit.fsyncs.fetch_add(1, Ordering::Relaxed);
         self.write_mark(target).map_err(|error| self.failed_for_good("writing the durable mark", &error))?;
         self.positions.set_durable(target);
         Ok(target)
+    }
+
+    /// How long the simulated disk takes for a sync.
+    #[cfg(feature = "simulation")]
+    fn sync_delay(&self) -> Duration {
+        simulation::disk::of(&self.directory).map_or(Duration::ZERO, |disk| disk.sync_delay(&self.directory))
     }
 
     /// Asks for everything written to be made durable soon, whatever the policy.

@@ -235,7 +235,7 @@ impl Log {
         log.write_mark(end).map_err(io_error)?;
         log.positions.restart(end, end);
         let syncer = group_commit::start(&log).map_err(io_error)?;
-        *log.syncer.lock() = Some(syncer);
+        *log.syncer.lock() = syncer;
         Ok((log, recovery))
     }
 

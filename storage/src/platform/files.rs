@@ -1,24 +1,34 @@
-//! Files and directories.
+//! Files and directories. In a simulated world those below `/simulated/` are in memory (`simulation/disk.rs`).
 
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+#[cfg(feature = "simulation")]
+use super::simulation::disk::{self, Open};
+
+#[derive(Debug)]
+enum Place {
+    Real(std::fs::File),
+    #[cfg(feature = "simulation")]
+    Simulated(disk::File),
+}
+
 /// An open file, read and written at given offsets.
 #[derive(Debug)]
 pub struct File {
-    file: std::fs::File,
+    place: Place,
     /// Where it was opened: which faults of a test it meets.
     #[cfg(test)]
     path: std::path::PathBuf,
 }
 
 impl File {
-    fn new(file: std::fs::File, path: &Path) -> Self {
+    fn new(place: Place, path: &Path) -> Self {
         #[cfg(not(test))]
         let _ = path;
         Self {
-            file,
+            place,
             #[cfg(test)]
             path: path.to_owned(),
         }
@@ -31,7 +41,11 @@ impl File {
     pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         #[cfg(test)]
         faults::check(&self.path, faults::Operation::Write)?;
-        self.file.write_all_at(bytes, offset)
+        match &self.place {
+            Place::Real(file) => file.write_all_at(bytes, offset),
+            #[cfg(feature = "simulation")]
+            Place::Simulated(file) => file.write_all_at(bytes, offset),
+        }
     }
 
     /// Reads exactly `bytes.len()` bytes at `offset`.
@@ -39,7 +53,23 @@ impl File {
     /// # Errors
     /// `UnexpectedEof` when the file ends before, or what the operating system said.
     pub fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_exact_at(bytes, offset)
+        match &self.place {
+            Place::Real(file) => file.read_exact_at(bytes, offset),
+            #[cfg(feature = "simulation")]
+            Place::Simulated(file) if file.read_at(bytes, offset)? < bytes.len() => {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            }
+            #[cfg(feature = "simulation")]
+            Place::Simulated(_) => Ok(()),
+        }
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        match &self.place {
+            Place::Real(file) => file.read_at(bytes, offset),
+            #[cfg(feature = "simulation")]
+            Place::Simulated(file) => file.read_at(bytes, offset),
+        }
     }
 
     /// Reads up to `bytes.len()` bytes at `offset`; fewer only at the end of the file.
@@ -49,7 +79,7 @@ impl File {
     pub fn read_up_to_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut filled = 0;
         while filled < bytes.len() {
-            match self.file.read_at(&mut bytes[filled..], offset + filled as u64) {
+            match self.read_at(&mut bytes[filled..], offset + filled as u64) {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -65,7 +95,11 @@ impl File {
     /// What the operating system said.
     #[expect(clippy::len_without_is_empty, reason = "a length on disk, not a collection")]
     pub fn len(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        match &self.place {
+            Place::Real(file) => Ok(file.metadata()?.len()),
+            #[cfg(feature = "simulation")]
+            Place::Simulated(file) => file.len(),
+        }
     }
 
     /// Cuts the file, or extends it with zeros that take no space yet.
@@ -75,7 +109,11 @@ impl File {
     pub fn set_len(&self, length: u64) -> io::Result<()> {
         #[cfg(test)]
         faults::check(&self.path, faults::Operation::Write)?;
-        self.file.set_len(length)
+        match &self.place {
+            Place::Real(file) => file.set_len(length),
+            #[cfg(feature = "simulation")]
+            Place::Simulated(file) => file.set_len(length),
+        }
     }
 
     /// Reserves space for `length` bytes from `offset` on, so that writing there cannot run out of space; what is there
@@ -86,11 +124,10 @@ impl File {
     pub fn reserve(&self, offset: u64, length: u64) -> io::Result<()> {
         #[cfg(test)]
         faults::check(&self.path, faults::Operation::Write)?;
-        match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), offset, length) {
-            Ok(()) => Ok(()),
-            // File systems without fallocate: the space comes with the writes.
-            Err(rustix::io::Errno::OPNOTSUPP) => self.file.set_len((offset + length).max(self.len()?)),
-            Err(error) => Err(error.into()),
+        match &self.place {
+            Place::Real(file) => reserve(file, offset, length),
+            #[cfg(feature = "simulation")]
+            Place::Simulated(file) => file.reserve(offset, length),
         }
     }
 
@@ -99,10 +136,10 @@ impl File {
     /// # Errors
     /// What the operating system said.
     pub fn try_lock(&self) -> io::Result<bool> {
-        match self.file.try_lock() {
-            Ok(()) => Ok(true),
-            Err(std::fs::TryLockError::WouldBlock) => Ok(false),
-            Err(std::fs::TryLockError::Error(error)) => Err(error),
+        match &self.place {
+            Place::Real(file) => try_lock(file),
+            #[cfg(feature = "simulation")]
+            Place::Simulated(file) => file.try_lock(),
         }
     }
 
@@ -113,7 +150,11 @@ impl File {
     pub fn sync_data(&self) -> io::Result<()> {
         #[cfg(test)]
         faults::check(&self.path, faults::Operation::Sync)?;
-        self.file.sync_data()
+        match &self.place {
+            Place::Real(file) => file.sync_data(),
+            #[cfg(feature = "simulation")]
+            Place::Simulated(file) => file.sync(),
+        }
     }
 
     /// Makes contents and all metadata durable (fsync).
@@ -123,7 +164,28 @@ impl File {
     pub fn sync_all(&self) -> io::Result<()> {
         #[cfg(test)]
         faults::check(&self.path, faults::Operation::Sync)?;
-        self.file.sync_all()
+        match &self.place {
+            Place::Real(file) => file.sync_all(),
+            #[cfg(feature = "simulation")]
+            Place::Simulated(file) => file.sync(),
+        }
+    }
+}
+
+fn reserve(file: &std::fs::File, offset: u64, length: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), offset, length) {
+        Ok(()) => Ok(()),
+        // File systems without fallocate: the space comes with the writes.
+        Err(rustix::io::Errno::OPNOTSUPP) => file.set_len((offset + length).max(file.metadata()?.len())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn try_lock(file: &std::fs::File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(false),
+        Err(std::fs::TryLockError::Error(error)) => Err(error),
     }
 }
 
@@ -132,61 +194,104 @@ impl File {
 /// # Errors
 /// What the operating system said; the same for all functions below.
 pub fn open_read(path: &Path) -> io::Result<File> {
-    Ok(File::new(std::fs::File::open(path)?, path))
+    #[cfg(feature = "simulation")]
+    if let Some(disk) = disk::of(path) {
+        return Ok(File::new(Place::Simulated(disk.open(path, Open::Read)?), path));
+    }
+    Ok(File::new(Place::Real(std::fs::File::open(path)?), path))
 }
 
 /// Opens a file for reading and writing; makes it when it is missing.
 pub fn open_read_write(path: &Path) -> io::Result<File> {
-    Ok(File::new(
-        std::fs::File::options().read(true).write(true).create(true).truncate(false).open(path)?,
-        path,
-    ))
+    #[cfg(feature = "simulation")]
+    if let Some(disk) = disk::of(path) {
+        return Ok(File::new(Place::Simulated(disk.open(path, Open::ReadWrite)?), path));
+    }
+    let file = std::fs::File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+    Ok(File::new(Place::Real(file), path))
 }
 
 /// Makes a file that must not be there yet.
 pub fn create_new(path: &Path) -> io::Result<File> {
     #[cfg(test)]
     faults::check(path, faults::Operation::Write)?;
-    Ok(File::new(std::fs::File::options().read(true).write(true).create_new(true).open(path)?, path))
+    #[cfg(feature = "simulation")]
+    if let Some(disk) = disk::of(path) {
+        return Ok(File::new(Place::Simulated(disk.open(path, Open::CreateNew)?), path));
+    }
+    let file = std::fs::File::options().read(true).write(true).create_new(true).open(path)?;
+    Ok(File::new(Place::Real(file), path))
 }
 
 /// Makes a directory's entries durable.
 pub fn sync_directory(path: &Path) -> io::Result<()> {
+    #[cfg(feature = "simulation")]
+    if let Some(disk) = disk::of(path) {
+        return disk.sync_directory(path);
+    }
     std::fs::File::open(path)?.sync_all()
 }
 
 /// A whole file.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    #[cfg(feature = "simulation")]
+    if let Some(disk) = disk::of(path) {
+        return disk.read(path);
+    }
     std::fs::read(path)
 }
 
 /// Renames; what stood at `to` is replaced.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg(feature = "simulation")]
+    if let Some(disk) = disk::of(from) {
+        return disk.rename(from, to);
+    }
     std::fs::rename(from, to)
 }
 
 /// Removes a file.
 pub fn remove_file(path: &Path) -> io::Result<()> {
+    #[cfg(feature = "simulation")]
+    if let Some(disk) = disk::of(path) {
+        return disk.remove_file(path);
+    }
     std::fs::remove_file(path)
 }
 
 /// Removes a directory with all that is in it.
 pub fn remove_directory(path: &Path) -> io::Result<()> {
+    #[cfg(feature = "simulation")]
+    if let Some(disk) = disk::of(path) {
+        return disk.remove_directory(path);
+    }
     std::fs::remove_dir_all(path)
 }
 
 /// Makes a directory and those above it.
 pub fn create_dir_all(path: &Path) -> io::Result<()> {
+    #[cfg(feature = "simulation")]
+    if let Some(disk) = disk::of(path) {
+        return disk.create_dir_all(path);
+    }
     std::fs::create_dir_all(path)
 }
 
 /// Whether there is something at the path.
 pub fn exists(path: &Path) -> io::Result<bool> {
+    #[cfg(feature = "simulation")]
+    if let Some(disk) = disk::of(path) {
+        return disk.exists(path);
+    }
     path.try_exists()
 }
 
 /// The names in a directory, sorted.
 pub fn list(path: &Path) -> io::Result<Vec<String>> {
+    #[cfg(feature = "simulation")]
+    if let Some(disk) = disk::of(path) {
+        return disk.list(path);
+    }
     let entries = std::fs::read_dir(path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
     let mut names = entries.collect::<io::Result<Vec<String>>>()?;
     names.sort();

@@ -3,11 +3,19 @@
 use std::fs::File;
 use std::io::{self, Read};
 
+#[cfg(feature = "simulation")]
+use super::simulation;
+
 /// Fills `bytes` with random ones of the kernel's: for ids that must be unique in the world.
 ///
 /// # Errors
 /// When the kernel has none.
 pub fn fill(bytes: &mut [u8]) -> io::Result<()> {
+    #[cfg(feature = "simulation")]
+    if let Some(world) = simulation::world() {
+        world.fill_random(bytes);
+        return Ok(());
+    }
     File::open("/dev/urandom")?.read_exact(bytes)
 }
 
