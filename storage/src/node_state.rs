@@ -27,8 +27,13 @@ use std::time::Duration;
 use holdfast_words::{Epoch, Lsn, SlotId, SlotSequence};
 use parking_lot::Mutex;
 
+#[cfg(feature = "simulation")]
+use crate::platform::simulation;
 use crate::platform::{files, threads};
 use crate::sync_file_range;
+
+#[cfg(feature = "simulation")]
+mod simulated;
 
 /// Version of the rows; a row with a higher one is not read.
 pub const NODE_STATE_FORMAT_VERSION: u8 = 1;
@@ -207,6 +212,9 @@ pub struct NodeState {
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     thread: Option<threads::JoinHandle<()>>,
     failed: Arc<Mutex<Option<NodeStateError>>>,
+    /// Takes sled's place in a simulated world.
+    #[cfg(feature = "simulation")]
+    simulated: Option<Mutex<simulated::Rows>>,
 }
 
 impl NodeState {
@@ -216,6 +224,10 @@ impl NodeState {
     /// When sled fails or panics, takes for ever, or does not hold what was last written into it. Nothing is lost then that
     /// the image files do not have: set the directory aside (after [`Drop`] or right away), open again, write the rows anew.
     pub fn open(path: &Path) -> Result<(Self, ImageRows), NodeStateError> {
+        #[cfg(feature = "simulation")]
+        if simulation::disk::of(path).is_some() {
+            return Self::open_simulated(path);
+        }
         let (jobs, inbox) = mpsc::channel::<Job>();
         let (opened, result) = mpsc::channel();
         let at = path.to_owned();
@@ -233,8 +245,42 @@ impl NodeState {
             jobs: Mutex::new(Some(jobs)),
             thread: Some(thread),
             failed: Arc::default(),
+            #[cfg(feature = "simulation")]
+            simulated: None,
         };
         Ok((state, rows))
+    }
+
+    #[cfg(feature = "simulation")]
+    fn open_simulated(path: &Path) -> Result<(Self, ImageRows), NodeStateError> {
+        let simulated = simulated::Rows::open(path).map_err(|error| failed(path, "open", error))?;
+        let rows = read_images(path, simulated.of(simulated::Tree::Images).map(Ok))?;
+        let state = Self {
+            path: path.to_owned(),
+            jobs: Mutex::default(),
+            thread: None,
+            failed: Arc::default(),
+            simulated: Some(Mutex::new(simulated)),
+        };
+        Ok((state, rows))
+    }
+
+    /// Does the work of [`Self::run`] in a simulated world.
+    #[cfg(feature = "simulation")]
+    fn run_simulated<R>(
+        &self,
+        action: &'static str,
+        rows: &Mutex<simulated::Rows>,
+        work: impl FnOnce(&mut simulated::Rows) -> std::io::Result<R>,
+    ) -> Result<R, NodeStateError> {
+        if let Some(error) = self.failure() {
+            return Err(error);
+        }
+        work(&mut rows.lock()).map_err(|reason| {
+            let error = failed(&self.path, action, reason);
+            *self.failed.lock() = Some(error.clone());
+            error
+        })
     }
 
     /// Writes `changed` rows of `all` (removing those that `all` does not have) and the stamp of `all`, atomically, and
@@ -247,6 +293,14 @@ impl NodeState {
         all: &ImageRows,
         changed: impl IntoIterator<Item = ImageOf>,
     ) -> Result<(), NodeStateError> {
+        #[cfg(feature = "simulation")]
+        if let Some(rows) = &self.simulated {
+            let row = |of: ImageOf| (of.key().to_vec(), all.rows.get(&of).map(|row| row.encode().to_vec()));
+            let stamp = (STAMP_KEY.to_vec(), Some(all.stamp().to_vec()));
+            let changes = changed.into_iter().map(row).chain([stamp]);
+            return self
+                .run_simulated("write image rows", rows, |rows| rows.put(simulated::Tree::Images, changes));
+        }
         let mut batch = sled::Batch::default();
         for of in changed {
             match all.rows.get(&of) {
@@ -270,6 +324,12 @@ impl NodeState {
         if size > NOTE_SIZE_MAX {
             return Err(NodeStateError::NoteTooLarge { name: name.to_owned(), size });
         }
+        #[cfg(feature = "simulation")]
+        if let Some(rows) = &self.simulated {
+            let change = (name.as_bytes().to_vec(), Some(value.to_vec()));
+            return self
+                .run_simulated("write a note", rows, |rows| rows.put(simulated::Tree::Notes, [change]));
+        }
         let (name, value) = (name.to_owned(), value.to_vec());
         self.run("write a note", move |trees| {
             trees.notes.insert(name, value)?;
@@ -282,6 +342,12 @@ impl NodeState {
     /// # Errors
     /// When sled fails.
     pub fn note(&self, name: &str) -> Result<Option<Vec<u8>>, NodeStateError> {
+        #[cfg(feature = "simulation")]
+        if let Some(rows) = &self.simulated {
+            return self.run_simulated("read a note", rows, |rows| {
+                Ok(rows.get(simulated::Tree::Notes, name.as_bytes()).map(<[u8]>::to_vec))
+            });
+        }
         let name = name.to_owned();
         self.run("read a note", move |trees| Ok(trees.notes.get(name)?.map(|value| value.to_vec())))
     }
@@ -427,7 +493,7 @@ impl Trees {
             return Err(NodeStateError::NotInterposed { path: path.to_owned() });
         }
         trees.sync_directory().map_err(|Failure(reason)| failed(path, "sync the directory", reason))?;
-        let rows = trees.read_images()?;
+        let rows = read_images(path, trees.images.iter().map(|row| row.map_err(of_sled)))?;
         Ok((trees, rows))
     }
 
@@ -447,38 +513,42 @@ impl Trees {
         }
         Ok(())
     }
+}
 
-    fn read_images(&self) -> Result<ImageRows, NodeStateError> {
-        let inconsistent = |what| NodeStateError::Inconsistent { path: self.path.clone(), what };
-        let mut found = ImageRows::default();
-        let mut stamp = None;
-        for row in self.images.iter() {
-            let (key, value) = row.map_err(|error| failed(&self.path, "read image rows", error))?;
-            if key == STAMP_KEY {
-                stamp = Some(value);
-                continue;
-            }
-            let of = <[u8; 2]>::try_from(key.as_ref()).ok().and_then(ImageOf::of_key);
-            let (Some(of), Some(row)) = (of, ImageRow::decode(&value)) else {
-                return Err(inconsistent("an image row that is none, or of a newer version"));
-            };
-            found.rows.insert(of, row);
+/// The rows that the entries of the tree say, checked against their stamp.
+fn read_images<B: AsRef<[u8]>>(
+    path: &Path,
+    entries: impl Iterator<Item = Result<(B, B), NodeStateError>>,
+) -> Result<ImageRows, NodeStateError> {
+    let inconsistent = |what| NodeStateError::Inconsistent { path: path.to_owned(), what };
+    let mut found = ImageRows::default();
+    let mut stamp = None;
+    for entry in entries {
+        let (key, value) = entry?;
+        if key.as_ref() == STAMP_KEY {
+            stamp = Some(value);
+            continue;
         }
-        let Some(stamp) = stamp else {
-            return if found.rows.is_empty() {
-                Ok(found)
-            } else {
-                Err(inconsistent("image rows without their stamp"))
-            };
+        let of = <[u8; 2]>::try_from(key.as_ref()).ok().and_then(ImageOf::of_key);
+        let (Some(of), Some(row)) = (of, ImageRow::decode(value.as_ref())) else {
+            return Err(inconsistent("an image row that is none, or of a newer version"));
         };
-        let mut fields = numbers(stamp.get(1..).unwrap_or_default());
-        found.newest_file = fields.next().unwrap_or_default();
-        found.generation = fields.next().unwrap_or_default();
-        if found.stamp() != stamp.as_ref() {
-            return Err(inconsistent("image rows that their stamp does not confirm"));
-        }
-        Ok(found)
+        found.rows.insert(of, row);
     }
+    let Some(stamp) = stamp else {
+        return if found.rows.is_empty() {
+            Ok(found)
+        } else {
+            Err(inconsistent("image rows without their stamp"))
+        };
+    };
+    let mut fields = numbers(stamp.as_ref().get(1..).unwrap_or_default());
+    found.newest_file = fields.next().unwrap_or_default();
+    found.generation = fields.next().unwrap_or_default();
+    if found.stamp() != stamp.as_ref() {
+        return Err(inconsistent("image rows that their stamp does not confirm"));
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

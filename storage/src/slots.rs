@@ -499,7 +499,12 @@ impl SlotSet<'_> {
                 };
                 encode_record(self.record, &header, held.body.finish());
             }
-            let end = self.log.append(self.record.as_mut_slice())?;
+            let appended = self.log.append(self.record.as_mut_slice());
+            if appended.is_err() {
+                // Nobody commits them any more.
+                self.held.iter_mut().for_each(|held| held.body.clear());
+            }
+            let end = appended?;
             for held in self.held.iter_mut().filter(|held| !held.body.is_empty()) {
                 held.slot.newest_lsn = end;
                 held.body.clear();

@@ -13,7 +13,7 @@ use crate::checkpoint::manifest::{Manifest, ManifestError};
 use crate::checkpoint::pass::{Checkpointer, PassError, PassReport, PassSettings, SlotSource};
 use crate::checkpoint::receive::ImageReceiver;
 use crate::data_dir::{DataDir, DataDirError};
-use crate::log::{AppendError, Log, LogConfig, OpenError, ReadError, Recovery};
+use crate::log::{AppendError, Log, LogConfig, LogHealth, OpenError, ReadError, Recovery};
 use crate::mutation::{Expiry, Mutation};
 use crate::platform::{clock, files};
 use crate::replay;
@@ -598,6 +598,10 @@ impl SlotSource for Source<'_> {
 
     fn wait_until_safe(&self, lsn: Lsn) -> Result<(), String> {
         let log = &self.0.log;
+        if let LogHealth::Poisoned(reason) = log.health() {
+            // Slots may hold changes that the log did not take: no image must say that they were made.
+            return Err(reason);
+        }
         if log.positions().durable_lsn() >= lsn {
             return Ok(());
         }

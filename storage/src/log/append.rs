@@ -335,6 +335,10 @@ impl Log {
             *active = rescan(&sealed, at)?;
         }
         // The mark first: a crash before the cut is then a torn tail, not damage.
+        let mut block = vec![0; super::SEGMENT_HEADER_SIZE as usize];
+        writer.active.file.read_exact_at(&mut block, 0)?;
+        let (_, own) = SegmentHeader::decode(&block).map_err(io::Error::other)?;
+        writer.mark.counter = writer.mark.counter_beside(&own);
         writer.mark = Mark { counter: writer.mark.counter + 1, durable_lsn: at, boot: self.boot };
         writer.active.file.write_all_at(&writer.mark.encode(), writer.mark.offset())?;
         writer.active.file.sync_data()?;

@@ -311,7 +311,8 @@ impl SegmentHeader {
         block.extend_from_slice(&self.first_lsn.0.to_le_bytes());
         let crc = crc32fast::hash(&block);
         block.extend_from_slice(&crc.to_le_bytes());
-        block.resize(SECTOR, 0);
+        // In the sector that is its turn: the next mark then leaves it alone.
+        block.resize(mark.offset() as usize, 0);
         block.extend_from_slice(&mark.encode());
         block.resize(HISTORY_AT, 0);
         let kept = &self.history[self.history.len().saturating_sub(HISTORY_MAX)..];
@@ -387,6 +388,13 @@ impl Mark {
     /// Where in the file this mark is written: the two sectors take turns, so that a torn write leaves the other.
     pub fn offset(&self) -> u64 {
         (1 + (self.counter + 1) % 2) * SECTOR as u64
+    }
+
+    /// The counter from which a segment whose newest mark is `own` goes on, so that the next mark does not overwrite that one: it
+    /// may be the segment's only one.
+    pub fn counter_beside(&self, own: &Self) -> u64 {
+        let next_is_at = Self { counter: self.counter + 1, ..*self }.offset();
+        if next_is_at == own.offset() { self.counter + 1 } else { self.counter }
     }
 
     fn decode(sector: &[u8]) -> Result<Self, HeaderFault> {

@@ -189,6 +189,7 @@ impl Log {
         } else {
             let mut segments = found.segments;
             let last = segments.pop().expect("there is one");
+            mark.counter = mark.counter_beside(&last.mark);
             sealed.extend(segments.into_iter().map(|segment| Sealed {
                 path: segment.path,
                 first_lsn: segment.header.first_lsn,
@@ -200,12 +201,13 @@ impl Log {
         let end = active.end_lsn;
         let epoch = history.last().map_or(Epoch::ZERO, |&(epoch, _)| epoch);
         // Everything that was found is made durable once: from here on the mark tells the truth about this boot too.
-        active.file.sync_all().map_err(io_error)?;
-        for segment in &sealed {
-            if segment.end_lsn > recovery.durable_lsn {
-                segment.file.sync_all().map_err(io_error)?;
-            }
+        for segment in sealed.iter().filter(|segment| segment.end_lsn > recovery.durable_lsn) {
+            let length = segment.file.len().map_err(io_error)?;
+            segment::make_durable(&segment.file, segment.first_lsn, recovery.durable_lsn, length)
+                .map_err(io_error)?;
         }
+        segment::make_durable(&active.file, active.first_lsn, recovery.durable_lsn, active.end_offset())
+            .map_err(io_error)?;
         files::sync_directory(directory).map_err(io_error)?;
         let commit = Arc::new(GroupCommit::new(config.fsync));
         let log = Arc::new(Self {

@@ -159,6 +159,30 @@ impl Active {
     }
 }
 
+/// Makes a segment durable whose bytes at or above `from` may not be, up to file offset `end`. They are written once more first: a
+/// kernel whose fsync has failed, in an earlier process of this boot, holds them to be clean, and a sync alone would not write
+/// them.
+///
+/// # Errors
+/// What the operating system said.
+pub fn make_durable(file: &File, first_lsn: Lsn, from: Lsn, end: u64) -> io::Result<()> {
+    const BYTES_AT_ONCE: usize = 1 << 20;
+    let rewrite = |range: std::ops::Range<u64>, buffer: &mut Vec<u8>| {
+        let mut offset = range.start;
+        while offset < range.end {
+            buffer.resize(BYTES_AT_ONCE.min((range.end - offset) as usize), 0);
+            file.read_exact_at(buffer, offset)?;
+            file.write_all_at(buffer, offset)?;
+            offset += buffer.len() as u64;
+        }
+        Ok::<(), io::Error>(())
+    };
+    let mut buffer = Vec::new();
+    rewrite(0..SEGMENT_HEADER_SIZE, &mut buffer)?;
+    rewrite(offset_of(from.max(first_lsn), first_lsn)..end, &mut buffer)?;
+    file.sync_all()
+}
+
 /// The records' offsets by ascending slot. Sorted here, once a segment, and not while records are written.
 fn by_slot(records: &[(u16, u32)]) -> Vec<(u16, Vec<u32>)> {
     let mut counts = vec![0usize; usize::from(u16::MAX) + 1];

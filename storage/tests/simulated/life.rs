@@ -1,0 +1,256 @@
+//! The lives of one node on a simulated disk: it writes, syncs and takes checkpoints, its disk has its moods, and it dies and
+//! comes back, again and again. After each death everything that was acknowledged must be there, and what is there must be
+//! what the log alone would give.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast_storage::log::{Commit, FsyncPolicy, LogConfig};
+use holdfast_storage::mutation::{DeleteReason, Expiry, ListEnd, Mutation};
+use holdfast_storage::platform::simulation::disk::{self, Disk, Faults};
+use holdfast_storage::platform::simulation::{Installed, World, install};
+use holdfast_storage::slots::{Scratch, Slots};
+use holdfast_storage::store::{Store, StoreConfig};
+use holdfast_words::{Lsn, SlotId};
+
+use crate::world::SmallWorld;
+
+const ROOT: &str = "/simulated/machine/node";
+const LIVES: u32 = 4;
+
+/// One change that was made, and where its record ends.
+struct Made {
+    end: Lsn,
+    mutation: Mutation<'static>,
+}
+
+/// What must not happen, in words.
+pub type Finding = String;
+
+/// Runs the lives of a seed; returns the trace, and what was found if something was.
+pub fn live(seed: u64) -> (Vec<String>, Option<Finding>) {
+    let world = SmallWorld::of_seed(seed);
+    let installed = install(world.clone());
+    let mut node = Node::new(seed, world.clone(), installed);
+    let finding = (0..LIVES).try_for_each(|_| node.life()).err();
+    node.note_disk();
+    (world.trace(), finding)
+}
+
+struct Node {
+    // In the order in which they go.
+    store: Option<Arc<Store>>,
+    disk: Arc<Disk>,
+    world: Rc<SmallWorld>,
+    dice: fastrand::Rng,
+    made: Vec<Made>,
+    acked: Lsn,
+    written: Lsn,
+    _installed: Installed,
+}
+
+impl Node {
+    fn new(seed: u64, world: Rc<SmallWorld>, installed: Installed) -> Self {
+        Self {
+            store: None,
+            disk: disk::machine_disk("machine"),
+            world,
+            dice: fastrand::Rng::with_seed(seed),
+            made: Vec::new(),
+            acked: Lsn::ZERO,
+            written: Lsn::ZERO,
+            _installed: installed,
+        }
+    }
+
+    fn note_disk(&self) {
+        self.note(format_args!("the disk is {:08x}", self.disk.fingerprint()));
+    }
+
+    fn note(&self, what: std::fmt::Arguments<'_>) {
+        self.world.note(what);
+    }
+
+    fn life(&mut self) -> Result<(), Finding> {
+        self.start()?;
+        for _ in 0..self.dice.u32(10..80) {
+            self.step();
+        }
+        self.die();
+        self.start()?;
+        self.store = None;
+        self.world.drop_tasks();
+        Ok(())
+    }
+
+    fn store(&self) -> &Arc<Store> {
+        self.store.as_ref().expect("it lives")
+    }
+
+    /// Opens the store and compares what is there with what was made.
+    fn start(&mut self) -> Result<(), Finding> {
+        let policies = [FsyncPolicy::Always, FsyncPolicy::EverySecond, FsyncPolicy::No];
+        let log = LogConfig {
+            segment_size: 4096 + self.dice.u64(4 << 10..32 << 10),
+            fsync: policies[self.dice.usize(..3)],
+            spare_segments: self.dice.usize(..3),
+            ..LogConfig::default()
+        };
+        let config = StoreConfig { log, load_threads: 2, checkpoint_log_size: 0, retain_bytes: 0 };
+        let (store, _) =
+            Store::open(Path::new(ROOT), config).map_err(|error| format!("does not open: {error}"))?;
+        // A master that is alone in its in-sync set.
+        store.log().positions().set_commit(Commit::Durable { others: Lsn(u64::MAX) });
+        store.log().await_durability(self.dice.bool());
+        let end = store.log().end().lsn;
+        let same_boot = store.directory().previous_identity().is_some() && store.directory().is_same_boot();
+        if end < self.acked {
+            return Err(format!("{} was acknowledged, the log ends at {end}", self.acked));
+        }
+        if same_boot && end < self.written {
+            return Err(format!(
+                "says the page cache has survived; {} was written, the log ends at {end}",
+                self.written
+            ));
+        }
+        self.made.retain(|made| made.end <= end);
+        self.compare(&store)?;
+        (self.acked, self.written) = (end, end);
+        self.store = Some(store);
+        self.note_disk();
+        Ok(())
+    }
+
+    /// Checkpoint and tail must give what all changes give.
+    fn compare(&self, store: &Store) -> Result<(), Finding> {
+        let replayed = Slots::default();
+        let mut used = BTreeSet::new();
+        for Made { mutation, .. } in &self.made {
+            let slot = slot_of(mutation);
+            used.insert(slot);
+            let applied = replayed.with(slot, |slot| slot.load(mutation));
+            applied.map_err(|error| format!("the model is wrong: {error}"))?;
+        }
+        if store.slots().key_count() != replayed.key_count() {
+            return Err(format!(
+                "{} keys, and {} were made",
+                store.slots().key_count(),
+                replayed.key_count()
+            ));
+        }
+        let differs = |slot: &&SlotId| {
+            store.slot_digest(**slot) != replayed.with(**slot, |slot| slot.keyspace().digest())
+        };
+        match used.iter().find(differs) {
+            Some(slot) => Err(format!("{slot:?} holds something else than was written")),
+            None => Ok(()),
+        }
+    }
+
+    fn step(&mut self) {
+        let store = self.store().clone();
+        match self.dice.u32(..20) {
+            0..10 => {
+                for _ in 0..self.dice.u32(1..6) {
+                    self.write(&store);
+                }
+                if self.dice.u32(..4) > 0 {
+                    // An error is seen in the positions: nothing is acknowledged that was not reached.
+                    let _ = store.log().write_up_to(store.log().end().lsn);
+                }
+            }
+            10 => drop(store.log().sync()),
+            11 => store.log().request_sync(),
+            12 => self.checkpoint(&store),
+            13 if self.dice.bool() => self.change_faults(),
+            _ => self.world.run_for(Duration::from_millis(self.dice.u64(..400))),
+        }
+        self.acked = self.acked.max(store.log().positions().committed_lsn());
+        self.written = self.written.max(store.log().positions().written_lsn());
+    }
+
+    fn checkpoint(&mut self, store: &Store) {
+        // The images are there, and the header that says so cannot be written: records of the log are in them already.
+        let is_half = self.dice.u32(..3) == 0;
+        let header = Path::new(ROOT).join("node.new");
+        if is_half {
+            let faults = Faults { write_error: Some(libc::EIO), ..Faults::default() };
+            self.disk.set_faults(&header, faults);
+        }
+        let outcome = store.checkpoint();
+        self.note(format_args!(
+            "checkpoint: {}",
+            outcome.map_or_else(|error| error.to_string(), |_| "complete".into())
+        ));
+        if is_half {
+            self.disk.heal(&header);
+        }
+    }
+
+    fn write(&mut self, store: &Store) {
+        let key = format!("key{}", self.dice.u32(..24)).into_bytes();
+        let value: Vec<u8> = (0..self.dice.usize(..700)).map(|_| self.dice.u8(..)).collect();
+        let is_list = key.len() == 4;
+        let mutation = match self.dice.u32(..8) {
+            0 => Mutation::Delete { key: key.into(), reason: DeleteReason::Command },
+            // Not idempotent: a record that is applied twice shows.
+            _ if is_list => {
+                Mutation::ListPush { key: key.into(), end: ListEnd::Right, values: vec![value.into()] }
+            }
+            _ => Mutation::SetString { key: key.into(), value: value.into(), expiry: Expiry::Clear },
+        };
+        let mut scratch = Scratch::default();
+        let mut slots = store.lock(&[slot_of(&mutation)], 1, &mut scratch);
+        slots.mutate(&mutation);
+        let has_changes = slots.has_changes();
+        // A log that has failed takes nothing; the node would stop serving.
+        if let Ok(end) = slots.commit()
+            && has_changes
+        {
+            self.made.push(Made { end, mutation });
+        }
+    }
+
+    fn change_faults(&mut self) {
+        let mut faults = Faults {
+            sync_delay: Duration::from_millis([0, 1, 30, 700][self.dice.usize(..4)]),
+            ..Faults::default()
+        };
+        match self.dice.u32(..12) {
+            0 => faults.sync_error = Some(libc::EIO),
+            1 => faults.write_error = Some(libc::EIO),
+            2 | 3 => faults.space_left = Some(self.dice.u64(..60_000)),
+            _ => {}
+        }
+        self.disk.set_faults(Path::new(ROOT), faults);
+    }
+
+    /// The process, or the machine, goes.
+    fn die(&mut self) {
+        let is_dropped_first = self.dice.bool();
+        if is_dropped_first {
+            self.store = None;
+            self.world.drop_tasks();
+        }
+        if self.dice.u32(..4) == 0 {
+            self.disk.kill(Path::new(ROOT));
+        } else {
+            self.disk.cut_power(&mut self.dice);
+        }
+        self.disk.heal(Path::new(ROOT));
+        self.store = None;
+        self.world.drop_tasks();
+    }
+}
+
+fn slot_of(mutation: &Mutation<'_>) -> SlotId {
+    match mutation {
+        Mutation::Delete { key, .. } | Mutation::ListPush { key, .. } | Mutation::SetString { key, .. } => {
+            SlotId::of_key(key)
+        }
+        other => unreachable!("not made here: {other:?}"),
+    }
+}
