@@ -12,7 +12,7 @@
 //! node, 104 bytes, little-endian:
 //!  +0  8 bytes magic "HFNODE\0\0"     +8 u16 version    +10 6 bytes zero
 //!  +16 20 bytes node id               +36 20 bytes shard id
-//!  +56 u64 incarnation                +64 16 bytes boot id of that incarnation
+//!  +56 u64 incarnation                +64 16 bytes boot id of the machine when the log was last known to be complete
 //!  +80 u64 images from: image files with a lower number are void, whatever the manifest says
 //!  +88 u64 covered lsn: every record of the shard's log below it is in the image files; the log may begin there
 //!  +96 u32 1: incomplete, the data are to be copied from a master; 0: whole    +100 u32 crc32 of bytes 0..100
@@ -72,7 +72,9 @@ pub struct Identity {
     pub shard: ShardId,
     /// The node's newest start.
     pub incarnation: Incarnation,
-    /// The boot of the machine in which that start was.
+    /// The boot of the machine in which the log was last known to have everything that the node ever acknowledged: the first
+    /// start's, then what [`DataDir::confirm_log`] says. (Not every start's: a process that comes and goes before its node has caught
+    /// up after a power cut leaves the next one no wiser.)
     pub boot: BootId,
     /// The lowest image file number that is valid.
     pub images_from: u64,
@@ -166,6 +168,7 @@ pub struct DataDir {
     root: PathBuf,
     identity: Mutex<Identity>,
     previous: Option<Identity>,
+    boot: BootId,
     /// `None` when opened to look at only.
     lock: Option<files::File>,
 }
@@ -207,15 +210,19 @@ impl DataDir {
             },
         };
         identity.incarnation = identity.incarnation.next();
-        identity.boot =
-            BootId(machine::boot_id(root).map_err(io_error("read the boot id of the machine of", root))?);
+        let boot = machine::boot_id(root).map_err(io_error("read the boot id of the machine of", root))?;
+        let boot = BootId(boot);
+        if previous.is_none() {
+            // Nothing was acknowledged yet.
+            identity.boot = boot;
+        }
         write_header(root, &identity)?;
         if previous.is_none()
             && let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty())
         {
             files::sync_directory(parent).map_err(io_error("sync", parent))?;
         }
-        Ok(Self { root: root.to_owned(), identity: Mutex::new(identity), previous, lock: Some(lock) })
+        Ok(Self { root: root.to_owned(), identity: Mutex::new(identity), previous, boot, lock: Some(lock) })
     }
 
     /// Opens the directory to look at it, while its node may be running: takes no lock and changes nothing.
@@ -228,6 +235,7 @@ impl DataDir {
             root: root.to_owned(),
             identity: Mutex::new(identity),
             previous: Some(identity),
+            boot: identity.boot,
             lock: None,
         })
     }
@@ -267,15 +275,19 @@ impl DataDir {
         *self.identity.lock()
     }
 
-    /// The identity as the start before this one left it; `None` when this is the first. When its boot id is still the
-    /// machine's, whatever that start had written has survived in the page cache.
+    /// The boot of the machine in which this start is.
+    pub fn boot(&self) -> BootId {
+        self.boot
+    }
+
+    /// The identity as the start before this one left it; `None` when this is the first.
     pub fn previous_identity(&self) -> Option<Identity> {
         self.previous
     }
 
-    /// Whether this is the same boot of the machine as the start before, so that the page cache has survived.
+    /// Whether the page cache has survived since the log was last known to be complete, so that it still is.
     pub fn is_same_boot(&self) -> bool {
-        let is_same = |previous: Identity| previous.boot == self.identity().boot;
+        let is_same = |previous: Identity| previous.boot == self.boot;
         self.previous.is_some_and(|previous| is_same(previous) || sabotage::is_on(Switch::BootIdIgnored))
     }
 
@@ -300,6 +312,17 @@ impl DataDir {
             return Ok(());
         }
         self.change(|identity| identity.incomplete = false)
+    }
+
+    /// The log has everything that this node ever acknowledged, which holds as long as the machine is not booted again.
+    ///
+    /// # Errors
+    /// When the header cannot be written; the next start then takes the log for one that may lack its end.
+    pub fn confirm_log(&self) -> Result<(), DataDirError> {
+        if self.identity().boot == self.boot {
+            return Ok(());
+        }
+        self.change(|identity| identity.boot = self.boot)
     }
 
     /// Declares image files with a number below `first` void, durably, whatever happens to them or to the manifest later.

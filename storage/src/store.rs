@@ -207,7 +207,7 @@ impl Store {
         let identity = directory.identity();
         let covered = manifest.covered_lsn();
         let mut log_config = config.log.clone();
-        log_config.boot = identity.boot;
+        log_config.boot = directory.boot();
         let (opened, records) = replay::on_threads(&slots, config.load_threads, |replay| {
             let log = Log::open(&directory.wal(), identity.shard, &log_config, covered, covered, replay);
             (log, replay.applied())

@@ -4,6 +4,8 @@
 //!
 //! One seed: `SEED=55`; more of them: `SEEDS=20000`.
 
+#[path = "simulated/facts.rs"]
+mod facts;
 #[path = "simulated/life.rs"]
 mod life;
 #[path = "simulated/world.rs"]

@@ -234,7 +234,7 @@ impl World {
             segment_size: 512 << 10,
             fsync: FsyncPolicy::Always,
             spare_segments: 2,
-            boot: dir.identity().boot,
+            boot: dir.boot(),
         };
         let covered = manifest.covered_lsn();
         let (log, _) =

@@ -92,7 +92,7 @@ impl Driver {
         let directory = store.directory().clone();
         let identity = Identity { node: store.node_id(), secret: config.secret.clone().into_bytes() };
         let (me, book) = (Me::new(identity.clone()), AddressBook::default());
-        let boot = directory.identity().boot;
+        let boot = directory.boot();
         let group =
             MetadataGroup::open(&directory.metadata(), boot, identity, book.clone(), node_timeout_ms).await?;
         let myself = Myself {

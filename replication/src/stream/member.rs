@@ -41,7 +41,7 @@ impl Member {
     pub fn new(store: Arc<Store>, now_ms: u64) -> Arc<Self> {
         let fence = Mutex::new((store.shard_id(), store.log().epoch()));
         let directory = store.directory();
-        // In the same boot the kernel still has what was written; a fresh directory has lost nothing.
+        // In the boot in which it was last trusted the kernel still has what was written; a fresh directory has lost nothing.
         let trusted = directory.previous_identity().is_none() || directory.is_same_boot();
         Arc::new(Self {
             store,
@@ -80,6 +80,9 @@ impl Member {
 
     /// This node leads, or has caught up with who does: its log is the shard's.
     pub fn set_trusted(&self) {
+        if let Err(error) = self.store.directory().confirm_log() {
+            tracing::warn!(%error, "the log is complete, and a restart will ask for it again, since that cannot be noted");
+        }
         self.trusted.store(true, Ordering::Release);
     }
 
