@@ -183,6 +183,9 @@ impl Cluster {
         for node in watch(&registry, self, now_ms).fail(&mut self.table) {
             self.routes_are_stale = true;
             out.events.push(Event::Failed { node, by: None });
+            if !self.table.i_vote() {
+                continue; // The voters tell everybody; a thousand nodes telling a thousand would be too much.
+            }
             for to in self.table.ids().to_vec() {
                 self.send(now_ms, Destination::Node(to), Body::Fail { node }, out);
             }

@@ -40,6 +40,7 @@ impl Watch<'_> {
                 suspects.push(id);
             }
         }
+        table.note_doubted();
         suspects
     }
 
@@ -53,14 +54,17 @@ impl Watch<'_> {
         peer.suspected_ms.take().is_some()
     }
 
-    /// A member said whether it suspects `node`. Only voters' words count.
-    pub fn on_report(&self, table: &mut NodeTable, reporter: NodeId, node: NodeId, suspected: bool) {
-        let Some(peer) = table.get_mut(node) else { return };
-        if suspected && self.registry.voters.contains(&reporter) && reporter != node {
-            peer.reports.insert(reporter, self.now_ms);
-        } else {
+    /// A voter said whether it suspects the node that `peer` is. Whether that may make a majority.
+    pub fn on_report(&self, peer: &mut Peer, reporter: NodeId, suspected: bool) -> bool {
+        if suspected {
+            let before = peer.reports.insert(reporter, self.now_ms);
+            return peer.failed_ms.is_none()
+                && before.is_none_or(|said_ms| !self.is_valid(reporter, said_ms));
+        }
+        if !peer.reports.is_empty() {
             peer.reports.remove(&reporter);
         }
+        false
     }
 
     /// Valid reports on `node` by others (CLUSTER COUNT-FAILURE-REPORTS).
@@ -78,11 +82,10 @@ impl Watch<'_> {
     pub fn fail(&self, table: &mut NodeTable) -> Vec<NodeId> {
         let mine = usize::from(self.registry.voters.contains(&self.me));
         let mut failed = Vec::new();
-        for (id, peer) in table.iter_mut() {
+        let suspected = |(id, peer): (NodeId, &Peer)| peer.failed_ms.is_none().then_some(id);
+        for id in table.doubted().filter_map(suspected).collect::<Vec<_>>() {
+            let Some(peer) = table.get_mut(id) else { continue };
             peer.reports.retain(|reporter, said_ms| self.is_valid(*reporter, *said_ms));
-            if peer.suspected_ms.is_none() || peer.failed_ms.is_some() {
-                continue;
-            }
             if mine + self.count_reports(peer) >= self.registry.majority() {
                 peer.failed_ms = Some(self.now_ms);
                 failed.push(id);
@@ -96,6 +99,7 @@ impl Watch<'_> {
         match table.get_mut(node) {
             Some(peer) if peer.failed_ms.is_none() => {
                 peer.failed_ms = Some(self.now_ms);
+                table.note_doubted();
                 true
             }
             _ => false,

@@ -6,7 +6,8 @@ use holdfast_words::NodeId;
 
 use super::*;
 use crate::change::Change;
-use crate::message::Header;
+use crate::gossip::on_rumours;
+use crate::message::{Header, Rumour};
 use crate::testing::{cluster, done, node_id, shard_id};
 
 const TIMEOUT_MS: u64 = 1000;
@@ -36,7 +37,8 @@ fn suspected(registry: &Registry, me: u8, suspect: u8) -> NodeTable {
 
 fn report(registry: &Registry, table: &mut NodeTable, by: &[u8], on: u8, now_ms: u64) {
     for reporter in by {
-        watch(registry, 6, now_ms).on_report(table, node_id(*reporter), node_id(on), true);
+        let rumour = Rumour { node: node_id(on), idle_ms: 5000, suspected: true };
+        on_rumours(&watch(registry, 6, now_ms), table, node_id(*reporter), &[rumour]);
     }
 }
 
@@ -105,7 +107,7 @@ fn a_report_is_taken_back_by_its_reporter() {
     let registry = cluster(3, 1);
     let mut t = suspected(&registry, 6, 2);
     report(&registry, &mut t, &[1, 3, 4], 2, 5000);
-    watch(&registry, 6, 5001).on_report(&mut t, node_id(4), node_id(2), false);
+    watch(&registry, 6, 5001).on_report(t.get_mut(node_id(2)).unwrap(), node_id(4), false);
     assert_eq!(watch(&registry, 6, 5001).fail(&mut t), []);
 }
 

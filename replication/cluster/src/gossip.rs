@@ -1,5 +1,6 @@
 //! Whom to ping now, and what to tell about others. Every second the stalest of a few, and whoever was not heard of
-//! for too long; a message carries a few random members and all suspected ones.
+//! for too long; a message carries a few random members and, from a voter, the suspected ones. What it costs with many nodes:
+//! docs/gossip-scale.md.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -17,12 +18,17 @@ const RANDOM_PING_EVERY_MS: u64 = 1000;
 const RANDOM_PING_SAMPLE: usize = 5;
 /// A voter pings everyone at least this often in a small cluster, so that a silent node is noticed at once.
 const VOTER_PING_EVERY_MS_MIN: u64 = 250;
-/// Per node of the cluster, what a voter's interval grows by: its pings stay at about a hundred a second.
-const VOTER_PING_EVERY_MS_PER_NODE: u64 = 10;
+/// Per node of the cluster, what a voter's interval grows by: its pings stay at 250 a second.
+const VOTER_PING_EVERY_MS_PER_NODE: u64 = 4;
 /// An unanswered ping is repeated at the latest after this time.
 const REPEAT_PING_MS_MAX: u64 = 1000;
+/// Per silent node, what that time grows by: where many are silent, a hundred a second are asked again.
+const REPEAT_PING_MS_PER_DOUBTED: u64 = 10;
 /// A message tells of at least so many nodes, and of a tenth of all.
 const RUMOURS_MIN: usize = 3;
+/// A message tells of at most so many nodes that are not suspected. Hearsay only spares pings: who is a member stands in the
+/// registry, and who suspects somebody tells of that besides.
+const RUMOURS_MAX: usize = 30;
 /// A message tells of at most so many suspected nodes.
 const SUSPECTS_MAX: usize = 100;
 
@@ -37,7 +43,7 @@ impl Gossip {
     pub fn due_pings(&mut self, watch: &Watch<'_>, table: &NodeTable, dice: &mut Dice) -> BTreeSet<NodeId> {
         let mut due: BTreeSet<NodeId> = table
             .iter()
-            .filter(|(id, peer)| ping_is_due(watch, *id, peer, table.ids().len()))
+            .filter(|(id, peer)| ping_is_due(watch, *id, peer, table.ids().len(), table.count_doubted()))
             .map(|(id, _)| id)
             .collect();
         if watch.now_ms.saturating_sub(self.random_ping_ms) >= RANDOM_PING_EVERY_MS {
@@ -63,10 +69,14 @@ pub fn due_reconnects(watch: &Watch<'_>, table: &mut NodeTable) -> Vec<NodeId> {
     due
 }
 
-fn ping_is_due(watch: &Watch<'_>, id: NodeId, peer: &Peer, nodes: usize) -> bool {
+fn ping_is_due(watch: &Watch<'_>, id: NodeId, peer: &Peer, nodes: usize, doubted: usize) -> bool {
     let ago = |then_ms: u64| watch.now_ms.saturating_sub(then_ms);
     if peer.ping_sent_ms.is_some() {
-        return ago(peer.ping_repeated_ms) >= (watch.timeout_ms / 4).clamp(1, REPEAT_PING_MS_MAX);
+        let quarter_ms = (watch.timeout_ms / 4).max(1);
+        let many_ms = REPEAT_PING_MS_PER_DOUBTED * doubted as u64;
+        let is_voter = watch.registry.voters.contains(&id);
+        let every_ms = REPEAT_PING_MS_MAX.max(if is_voter { 0 } else { many_ms }).min(quarter_ms);
+        return ago(peer.ping_repeated_ms) >= every_ms;
     }
     let Some(answered_ms) = peer.answered_ms else { return true };
     if watch.registry.voters.contains(&id) && ago(answered_ms) >= watch.timeout_ms / 4 {
@@ -92,10 +102,12 @@ fn stalest_of_a_few(table: &NodeTable, dice: &mut Dice) -> Option<NodeId> {
 /// What to tell `to` about the others.
 pub fn rumours(table: &NodeTable, to: Option<NodeId>, now_ms: u64, dice: &mut Dice) -> Vec<Rumour> {
     let ids = table.ids();
-    let suspects = table.iter().filter(|(_, peer)| peer.suspected_ms.or(peer.failed_ms).is_some());
-    let mut tell: BTreeSet<NodeId> = suspects.map(|(id, _)| id).take(SUSPECTS_MAX).collect();
-    let wanted = tell.len() + RUMOURS_MIN.max(ids.len() / 10);
-    for _ in 0..3 * RUMOURS_MIN.max(ids.len() / 10).min(ids.len()) {
+    // Who is silent is asked whether it lives; it would hardly hear the rest.
+    let is_silent = to.and_then(|to| table.get(to)).is_some_and(Peer::is_doubted);
+    let mut tell = if table.i_vote() && !is_silent { suspects(table, dice) } else { BTreeSet::new() };
+    let others = if is_silent { RUMOURS_MIN } else { (ids.len() / 10).clamp(RUMOURS_MIN, RUMOURS_MAX) };
+    let wanted = tell.len() + others;
+    for _ in 0..3 * others.min(ids.len()) {
         if tell.len() >= wanted {
             break;
         }
@@ -105,25 +117,42 @@ pub fn rumours(table: &NodeTable, to: Option<NodeId>, now_ms: u64, dice: &mut Di
         .filter(|id| Some(*id) != to)
         .filter_map(|id| table.get(id).map(|peer| (id, peer)))
         // Of a node never heard there is nothing to tell, unless that it is silent.
-        .filter(|(_, peer)| peer.heard_ms.is_some() || peer.suspected_ms.or(peer.failed_ms).is_some())
+        .filter(|(_, peer)| peer.heard_ms.is_some() || peer.is_doubted())
         .map(|(node, peer)| Rumour {
             node,
             idle_ms: peer.heard_ms.map_or(u64::MAX, |heard| now_ms.saturating_sub(heard)),
-            suspected: peer.suspected_ms.or(peer.failed_ms).is_some(),
+            suspected: peer.is_doubted(),
         })
         .collect()
 }
 
-/// What `reporter` told about others.
-pub fn on_rumours(watch: &Watch<'_>, table: &mut NodeTable, reporter: NodeId, told: &[Rumour]) {
+/// Whom a voter tells of as suspected: those that a majority still has to agree on, then those that have failed. Where there
+/// are too many for one message, each message starts at another one.
+fn suspects(table: &NodeTable, dice: &mut Dice) -> BTreeSet<NodeId> {
+    let (mut open, mut settled): (Vec<_>, Vec<_>) =
+        table.doubted().partition(|(_, peer)| peer.failed_ms.is_none());
+    for list in [&mut open, &mut settled] {
+        let first = dice.below(list.len());
+        list.rotate_left(first);
+    }
+    open.into_iter().chain(settled).map(|(id, _)| id).take(SUSPECTS_MAX).collect()
+}
+
+/// What `reporter` told about others. Whether a majority may have lost somebody now. Only voters' suspicions count.
+pub fn on_rumours(watch: &Watch<'_>, table: &mut NodeTable, reporter: NodeId, told: &[Rumour]) -> bool {
+    let votes = watch.registry.voters.contains(&reporter);
+    let mut is_news = false;
     for rumour in told.iter().filter(|rumour| rumour.node != watch.me) {
-        watch.on_report(table, reporter, rumour.node, rumour.suspected);
         let Some(peer) = table.get_mut(rumour.node) else { continue };
+        if votes && rumour.node != reporter {
+            is_news |= watch.on_report(peer, reporter, rumour.suspected);
+        }
         // Hearsay postpones the next ping; it never answers one.
         if !rumour.suspected && rumour.idle_ms <= watch.timeout_ms {
             peer.vouched_ms = peer.vouched_ms.max(watch.now_ms.saturating_sub(rumour.idle_ms));
         }
     }
+    is_news
 }
 
 #[cfg(test)]

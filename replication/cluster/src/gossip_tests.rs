@@ -81,7 +81,7 @@ fn hearsay_answers_no_ping() {
 
 #[test]
 fn a_voter_looks_often_in_a_small_cluster_and_less_often_in_a_large_one() {
-    for (masters, interval_ms) in [(3, 250), (100, 990)] {
+    for (masters, interval_ms) in [(3, 250), (100, 396)] {
         let registry = cluster(masters, 0);
         let table = answered(&registry, 1, 5000);
         let due = |now_ms| {
@@ -117,9 +117,70 @@ fn every_suspect_is_told_of_and_a_few_others() {
         table.get_mut(node_id(n)).unwrap().suspected_ms = Some(5000);
     }
     table.get_mut(node_id(20)).unwrap().failed_ms = Some(5000);
+    table.note_doubted();
     let told = rumours(&table, Some(node_id(30)), 5500, &mut Dice::new(1));
     let suspects: Vec<NodeId> = told.iter().filter(|r| r.suspected).map(|r| r.node).collect();
     assert_eq!(suspects, (10..=20).map(node_id).collect::<Vec<_>>());
     assert!((3..=5).contains(&(told.len() - suspects.len())));
     assert!(told.iter().all(|r| r.idle_ms == 500 && r.node != node_id(30)));
+}
+
+#[test]
+fn who_does_not_vote_tells_of_nobody_as_suspected_but_by_chance() {
+    let registry = cluster(50, 0); // Voters 1 to 5.
+    let mut table = answered(&registry, 30, 5000);
+    for n in 6..26 {
+        table.get_mut(node_id(n)).unwrap().suspected_ms = Some(5000);
+    }
+    table.note_doubted();
+    let told = rumours(&table, Some(node_id(2)), 5500, &mut Dice::new(1));
+    assert!(told.len() <= 5, "{told:?}");
+}
+
+#[test]
+fn a_silent_node_is_asked_whether_it_lives_and_told_little() {
+    let registry = cluster(50, 0);
+    let mut table = answered(&registry, 1, 5000);
+    for n in 10..30 {
+        table.get_mut(node_id(n)).unwrap().suspected_ms = Some(5000);
+    }
+    table.note_doubted();
+    assert!(rumours(&table, Some(node_id(10)), 5500, &mut Dice::new(1)).len() <= 3);
+    assert!(rumours(&table, Some(node_id(2)), 5500, &mut Dice::new(1)).len() >= 20);
+}
+
+#[test]
+fn of_more_suspects_than_a_message_holds_each_is_told_in_turn_those_not_yet_failed_first() {
+    let registry = cluster(250, 0);
+    let mut table = answered(&registry, 1, 5000);
+    for n in 10..=240 {
+        let peer = table.get_mut(node_id(n)).unwrap();
+        peer.suspected_ms = Some(5000);
+        peer.failed_ms = (n < 60).then_some(5000);
+    }
+    table.note_doubted();
+    let mut dice = Dice::new(1);
+    let mut known = BTreeSet::new();
+    for _ in 0..20 {
+        let told = suspects(&table, &mut dice);
+        assert_eq!(told.len(), SUSPECTS_MAX);
+        known.extend(told);
+    }
+    assert_eq!(known, (60..=240).map(node_id).collect());
+}
+
+#[test]
+fn where_many_are_silent_each_is_asked_less_often_but_voters_are_not() {
+    let registry = cluster(250, 0);
+    let mut table = answered(&registry, 250, 5000);
+    for n in 2..=201 {
+        table.on_ping_sent(node_id(n), 5500);
+        table.get_mut(node_id(n)).unwrap().suspected_ms = Some(5500);
+    }
+    table.note_doubted();
+    let due = |now_ms| {
+        let mut gossip = Gossip { random_ping_ms: now_ms };
+        gossip.due_pings(&watch(&registry, 250, now_ms), &table, &mut Dice::new(1)).len()
+    };
+    assert_eq!((due(6499), due(6500), due(7499), due(7500)), (0, 4, 4, 200 + 1));
 }

@@ -69,6 +69,11 @@ impl Peer {
         }
     }
 
+    /// Whether it is suspected or failed.
+    pub fn is_doubted(&self) -> bool {
+        self.suspected_ms.or(self.failed_ms).is_some()
+    }
+
     /// Whether it answered a ping sent within the last `within_ms`.
     pub fn answered_within(&self, now_ms: u64, within_ms: u64) -> bool {
         self.answered_ms.is_some_and(|sent| now_ms.saturating_sub(sent) <= within_ms)
@@ -83,38 +88,77 @@ impl Peer {
 /// All other members.
 #[derive(Clone, Debug, Default)]
 pub struct NodeTable {
-    peers: BTreeMap<NodeId, Peer>,
+    /// Ascending.
     ids: Vec<NodeId>,
+    /// The first bytes of each of `ids`: rumours look up many, and this is the part of the table that stays in the cache.
+    prefixes: Vec<u64>,
+    /// By place in `ids`.
+    peers: Vec<Peer>,
+    /// Those suspected or failed at the last [`NodeTable::note_doubted`], and perhaps not any more.
+    doubted: Vec<NodeId>,
+    i_vote: bool,
 }
 
 impl NodeTable {
     /// Makes the table hold exactly the members of `registry` other than `me`.
     pub fn follow(&mut self, registry: &Registry, me: NodeId, now_ms: u64) {
-        self.peers.retain(|id, _| registry.nodes.contains_key(id));
-        for id in registry.nodes.keys().filter(|id| **id != me) {
-            self.peers.entry(*id).or_insert_with(|| Peer::new(now_ms));
+        if !registry.nodes.keys().filter(|id| **id != me).eq(&self.ids) {
+            let mut known: BTreeMap<NodeId, Peer> = self.ids.drain(..).zip(self.peers.drain(..)).collect();
+            self.ids = registry.nodes.keys().filter(|id| **id != me).copied().collect();
+            let peer = |id| known.remove(id).unwrap_or_else(|| Peer::new(now_ms));
+            self.peers = self.ids.iter().map(peer).collect();
+            self.prefixes = self.ids.iter().map(prefix).collect();
         }
-        self.ids = self.peers.keys().copied().collect();
+        self.i_vote = registry.voters.contains(&me);
+        self.note_doubted();
+    }
+
+    /// Whether this node's word on failures counts.
+    pub fn i_vote(&self) -> bool {
+        self.i_vote
+    }
+
+    /// Takes note of who is suspected or failed now: whoever makes somebody so calls it.
+    pub fn note_doubted(&mut self) {
+        self.doubted = self.iter().filter(|(_, peer)| peer.is_doubted()).map(|(id, _)| id).collect();
+    }
+
+    /// Those suspected or failed.
+    pub fn doubted(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
+        let known = self.doubted.iter().filter_map(|id| Some((*id, self.get(*id)?)));
+        known.filter(|(_, peer)| peer.is_doubted())
+    }
+
+    /// How many are suspected or failed, or were a moment ago.
+    pub fn count_doubted(&self) -> usize {
+        self.doubted.len()
     }
 
     /// The entry of `node`.
     pub fn get(&self, node: NodeId) -> Option<&Peer> {
-        self.peers.get(&node)
+        self.place(node).map(|at| &self.peers[at])
     }
 
     /// The entry of `node`, to change.
     pub fn get_mut(&mut self, node: NodeId) -> Option<&mut Peer> {
-        self.peers.get_mut(&node)
+        self.place(node).map(|at| &mut self.peers[at])
+    }
+
+    fn place(&self, node: NodeId) -> Option<usize> {
+        let prefix = prefix(&node);
+        let first = self.prefixes.partition_point(|other| *other < prefix);
+        let alike = self.prefixes[first..].iter().take_while(|other| **other == prefix).count();
+        (first..first + alike).find(|at| self.ids[*at] == node)
     }
 
     /// All entries, by id.
     pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
-        self.peers.iter().map(|(id, peer)| (*id, peer))
+        self.ids.iter().copied().zip(&self.peers)
     }
 
     /// All entries, by id, to change.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (NodeId, &mut Peer)> {
-        self.peers.iter_mut().map(|(id, peer)| (*id, peer))
+        self.ids.iter().copied().zip(&mut self.peers)
     }
 
     /// All ids, ascending: for drawing by index.
@@ -124,7 +168,7 @@ impl NodeTable {
 
     /// A message came from the header's sender. What it told before goes, also what it no longer tells.
     pub fn on_heard(&mut self, header: &Header, now_ms: u64) {
-        let Some(peer) = self.peers.get_mut(&header.sender) else { return };
+        let Some(peer) = self.get_mut(header.sender) else { return };
         peer.heard_ms = Some(now_ms);
         peer.vouched_ms = peer.vouched_ms.max(now_ms);
         peer.header = Some(header.clone());
@@ -132,7 +176,7 @@ impl NodeTable {
 
     /// A ping was sent to `node`.
     pub fn on_ping_sent(&mut self, node: NodeId, now_ms: u64) {
-        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let Some(peer) = self.get_mut(node) else { return };
         peer.ping_sent_ms.get_or_insert(now_ms);
         peer.ping_repeated_ms = now_ms;
     }
@@ -154,5 +198,36 @@ impl NodeTable {
                 positions: peer.header.as_ref().and_then(|header| header.positions),
             })
             .unwrap_or_default()
+    }
+}
+
+fn prefix(id: &NodeId) -> u64 {
+    id.0.iter().take(8).fold(0, |prefix, byte| prefix << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{cluster, node_id};
+
+    #[test]
+    fn nodes_whose_ids_begin_alike_are_told_apart_and_keep_what_is_known_of_them() {
+        let mut registry = cluster(3, 1);
+        let mut alike = node_id(2);
+        alike.0[19] = 1;
+        let mut table = NodeTable::default();
+        table.follow(&registry, node_id(1), 5);
+        table.get_mut(node_id(2)).unwrap().heard_ms = Some(7);
+        assert!(table.get(alike).is_none());
+        let mut record = registry.nodes[&node_id(2)].clone();
+        record.id = alike;
+        registry.nodes.insert(alike, record);
+        registry.nodes.remove(&node_id(6));
+        table.follow(&registry, node_id(1), 9);
+        let known = |id| table.get(id).map(|peer| (peer.known_since_ms, peer.heard_ms));
+        assert_eq!(known(node_id(2)), Some((5, Some(7))));
+        assert_eq!(known(alike), Some((9, None)));
+        assert_eq!((known(node_id(1)), known(node_id(6))), (None, None));
+        assert_eq!(table.ids().len(), table.iter().count());
     }
 }

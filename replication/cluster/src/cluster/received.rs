@@ -97,8 +97,7 @@ impl Cluster {
     }
 
     fn on_rumours(&mut self, watch: &Watch<'_>, sender: NodeId, rumours: &[Rumour], out: &mut Outputs) {
-        gossip::on_rumours(watch, &mut self.table, sender, rumours);
-        if rumours.iter().any(|rumour| rumour.suspected) {
+        if gossip::on_rumours(watch, &mut self.table, sender, rumours) {
             self.declare_failed(watch.now_ms, out);
             if !out.events.is_empty() {
                 self.do_duties(watch.now_ms, out);
