@@ -8,11 +8,16 @@
 mod facts;
 #[path = "simulated/life.rs"]
 mod life;
+#[path = "simulated/model.rs"]
+mod model;
+#[path = "simulated/pair.rs"]
+mod pair;
 #[path = "simulated/world.rs"]
 mod world;
 
 use holdfast_storage::platform::sabotage::{self, Switch};
 use life::live;
+use pair::live_as_pair;
 
 const SEEDS: u64 = 300;
 
@@ -39,9 +44,18 @@ fn nothing_acknowledged_is_lost_and_checkpoint_and_tail_are_the_whole_log() {
 }
 
 #[test]
+fn a_pair_that_follows_cuts_copies_and_dies_in_the_middle_holds_what_its_logs_say() {
+    for seed in seeds() {
+        let (trace, finding) = live_as_pair(seed);
+        assert!(finding.is_none(), "SEED={seed}: {finding:?}\n{}", trace.join("\n"));
+    }
+}
+
+#[test]
 fn a_seed_has_the_same_trace_and_the_same_bytes_every_time() {
     for seed in 0..20 {
         assert_eq!(live(seed), live(seed), "seed {seed}");
+        assert_eq!(live_as_pair(seed), live_as_pair(seed), "seed {seed} of a pair");
     }
     assert_ne!(live(0), live(1));
 }

@@ -100,6 +100,8 @@ impl Manifest {
         let images_from = dir.identity().images_from;
         let mut found = image_files::list(&directory, true)?;
         remove_void(&directory, &mut found, images_from)?;
+        // A process that died before it could sync the directory leaves names that are not durable; rows must name none.
+        files::sync_directory(&directory).map_err(image_files::io_error("sync", &directory))?;
 
         let (state, rows) = match open_state(&dir.state(), images_from)? {
             Ok((state, known)) => (state, checked(known, &directory, &found, images_from)?),

@@ -311,6 +311,11 @@ impl Log {
         );
         let first = writer.sealed.front().map_or(writer.active.first_lsn, |segment| segment.first_lsn);
         assert!(at >= first, "the log is cut at {at}, before its beginning {first}");
+        // What stays counts as durable from here on, so it has to be, before any mark says so.
+        for file in std::mem::take(&mut writer.unsynced) {
+            file.sync_data()?;
+        }
+        writer.active.file.sync_data()?;
         writer.history.retain(|&(_, start)| start < at);
         let size = self.segment_size.load(Ordering::Relaxed);
         // Newest segments first, so that a crash in between leaves a log without a hole.
@@ -320,7 +325,8 @@ impl Log {
             previous.file.set_len(offset_of(previous.end_lsn, previous.first_lsn))?;
             previous.file.sync_all()?;
             files::remove_file(&writer.active.path)?;
-            writer.unsynced.retain(|file| !Arc::ptr_eq(file, &previous.file));
+            // Its mark must not come back: it would call damage what is cut below.
+            files::sync_directory(&self.directory)?;
             // One that begins after the cut too goes in the next turn; its records do not matter.
             writer.active = rescan(&previous, at.max(previous.first_lsn).min(previous.end_lsn))?;
         }

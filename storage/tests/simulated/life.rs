@@ -2,30 +2,22 @@
 //! comes back, again and again. After each death everything that was acknowledged must be there, and what is there must be
 //! what the log alone would give.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_storage::log::{Commit, FsyncPolicy, LogConfig};
-use holdfast_storage::mutation::{DeleteReason, Expiry, ListEnd, Mutation};
 use holdfast_storage::platform::simulation::disk::{self, Disk, Faults};
 use holdfast_storage::platform::simulation::{Installed, World, install};
-use holdfast_storage::slots::{Scratch, Slots};
 use holdfast_storage::store::{Store, StoreConfig};
-use holdfast_words::{Lsn, SlotId};
+use holdfast_words::Lsn;
 
+use crate::model::{Made, compare, make};
 use crate::world::SmallWorld;
 
 const ROOT: &str = "/simulated/machine/node";
 const LIVES: u32 = 4;
-
-/// One change that was made, and where its record ends.
-struct Made {
-    end: Lsn,
-    mutation: Mutation<'static>,
-}
 
 /// What must not happen, in words.
 pub type Finding = String;
@@ -79,7 +71,21 @@ impl Node {
         for _ in 0..self.dice.u32(10..80) {
             self.step();
         }
+        if self.dice.bool() {
+            // It dies in the middle of something.
+            self.limit_changes(60);
+            for _ in 0..self.dice.u32(1..8) {
+                self.step();
+            }
+        }
         self.die();
+        if self.dice.u32(..3) == 0 {
+            // And once more while it starts; what it says then does not count.
+            self.limit_changes(60);
+            let finding = self.start().err().filter(|_| !self.disk.is_gone(Path::new(ROOT)));
+            finding.map_or(Ok(()), Err)?;
+            self.die();
+        }
         self.start()?;
         self.store = None;
         self.world.drop_tasks();
@@ -117,42 +123,16 @@ impl Node {
             ));
         }
         self.made.retain(|made| made.end <= end);
-        self.compare(&store)?;
+        compare(&store, &self.made)?;
         self.acked = end;
         // A node that lost its page cache finds its log complete again after a while, or dies before.
         if same_boot || self.dice.bool() {
-            store.directory().confirm_log().map_err(|error| format!("cannot confirm its log: {error}"))?;
             self.written = end;
+            store.directory().confirm_log().map_err(|error| format!("cannot confirm its log: {error}"))?;
         }
         self.store = Some(store);
         self.note_disk();
         Ok(())
-    }
-
-    /// Checkpoint and tail must give what all changes give.
-    fn compare(&self, store: &Store) -> Result<(), Finding> {
-        let replayed = Slots::default();
-        let mut used = BTreeSet::new();
-        for Made { mutation, .. } in &self.made {
-            let slot = slot_of(mutation);
-            used.insert(slot);
-            let applied = replayed.with(slot, |slot| slot.load(mutation));
-            applied.map_err(|error| format!("the model is wrong: {error}"))?;
-        }
-        if store.slots().key_count() != replayed.key_count() {
-            return Err(format!(
-                "{} keys, and {} were made",
-                store.slots().key_count(),
-                replayed.key_count()
-            ));
-        }
-        let differs = |slot: &&SlotId| {
-            store.slot_digest(**slot) != replayed.with(**slot, |slot| slot.keyspace().digest())
-        };
-        match used.iter().find(differs) {
-            Some(slot) => Err(format!("{slot:?} holds something else than was written")),
-            None => Ok(()),
-        }
     }
 
     fn step(&mut self) {
@@ -160,7 +140,7 @@ impl Node {
         match self.dice.u32(..20) {
             0..10 => {
                 for _ in 0..self.dice.u32(1..6) {
-                    self.write(&store);
+                    self.made.extend(make(&store, &mut self.dice));
                 }
                 if self.dice.u32(..4) > 0 {
                     // An error is seen in the positions: nothing is acknowledged that was not reached.
@@ -195,28 +175,9 @@ impl Node {
         }
     }
 
-    fn write(&mut self, store: &Store) {
-        let key = format!("key{}", self.dice.u32(..24)).into_bytes();
-        let value: Vec<u8> = (0..self.dice.usize(..700)).map(|_| self.dice.u8(..)).collect();
-        let is_list = key.len() == 4;
-        let mutation = match self.dice.u32(..8) {
-            0 => Mutation::Delete { key: key.into(), reason: DeleteReason::Command },
-            // Not idempotent: a record that is applied twice shows.
-            _ if is_list => {
-                Mutation::ListPush { key: key.into(), end: ListEnd::Right, values: vec![value.into()] }
-            }
-            _ => Mutation::SetString { key: key.into(), value: value.into(), expiry: Expiry::Clear },
-        };
-        let mut scratch = Scratch::default();
-        let mut slots = store.lock(&[slot_of(&mutation)], 1, &mut scratch);
-        slots.mutate(&mutation);
-        let has_changes = slots.has_changes();
-        // A log that has failed takes nothing; the node would stop serving.
-        if let Ok(end) = slots.commit()
-            && has_changes
-        {
-            self.made.push(Made { end, mutation });
-        }
+    fn limit_changes(&mut self, most: u64) {
+        let changes_left = Some(self.dice.u64(..most));
+        self.disk.set_faults(Path::new(ROOT), Faults { changes_left, ..Faults::default() });
     }
 
     fn change_faults(&mut self) {
@@ -248,14 +209,5 @@ impl Node {
         self.disk.heal(Path::new(ROOT));
         self.store = None;
         self.world.drop_tasks();
-    }
-}
-
-fn slot_of(mutation: &Mutation<'_>) -> SlotId {
-    match mutation {
-        Mutation::Delete { key, .. } | Mutation::ListPush { key, .. } | Mutation::SetString { key, .. } => {
-            SlotId::of_key(key)
-        }
-        other => unreachable!("not made here: {other:?}"),
     }
 }

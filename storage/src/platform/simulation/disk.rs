@@ -31,6 +31,9 @@ pub struct Faults {
     pub sync_delay: Duration,
     /// After so many more bytes the disk is full.
     pub space_left: Option<u64>,
+    /// After so many more changes (writes, syncs, names) the disk is as if it were not there, and nothing changes any more: for a
+    /// power cut, or a process's death, in the middle of something.
+    pub changes_left: Option<u64>,
 }
 
 /// What a power cut did to what was not synced.
@@ -206,6 +209,11 @@ impl Disk {
         self.note(format_args!("{}: healed", directory.display()));
     }
 
+    /// Whether the changes that [`Faults::changes_left`] allows there are used up.
+    pub fn is_gone(&self, directory: &Path) -> bool {
+        self.state.lock().check_is_there(directory).is_err()
+    }
+
     /// How long a sync of a file there takes.
     pub fn sync_delay(&self, path: &Path) -> Duration {
         self.state.lock().faults_of(path).map_or(Duration::ZERO, |faults| faults.sync_delay)
@@ -258,6 +266,7 @@ impl Disk {
     pub(crate) fn open(self: &Arc<Self>, path: &Path, how: Open) -> io::Result<File> {
         let parts = self.parts(path)?;
         let mut state = self.state.lock();
+        state.check_is_there(path)?;
         let inode = match (state.find(&parts), how) {
             (Ok(_), Open::CreateNew) => return Err(error(libc::EEXIST)),
             (Ok(inode), _) => {
@@ -280,6 +289,7 @@ impl Disk {
 
     pub(crate) fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let mut state = self.state.lock();
+        state.check_is_there(path)?;
         let file = state.file_at(&self.parts(path)?)?;
         let mut bytes = vec![0; file.contents.length() as usize];
         file.contents.read(&mut bytes, 0);
@@ -291,6 +301,7 @@ impl Disk {
         let mut state = self.state.lock();
         let inode = state.find(&parts)?;
         state.directory(inode)?;
+        state.begin_change(path)?;
         if let Some(number) = state.faults_of(path).and_then(|faults| faults.sync_error) {
             return Err(error(number));
         }
@@ -323,6 +334,7 @@ impl Disk {
         let parts = self.parts(path)?;
         let mut state = self.state.lock();
         state.file_at(&parts)?;
+        state.begin_change(path)?;
         state.unlink(&parts)
     }
 
@@ -339,7 +351,9 @@ impl Disk {
                 other => other?,
             }
         }
-        self.state.lock().unlink(&parts)
+        let mut state = self.state.lock();
+        state.begin_change(path)?;
+        state.unlink(&parts)
     }
 
     pub(crate) fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -358,7 +372,9 @@ impl Disk {
     }
 
     pub(crate) fn exists(&self, path: &Path) -> io::Result<bool> {
-        match self.state.lock().find(&self.parts(path)?) {
+        let state = self.state.lock();
+        state.check_is_there(path)?;
+        match state.find(&self.parts(path)?) {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
@@ -368,6 +384,7 @@ impl Disk {
     pub(crate) fn list(&self, path: &Path) -> io::Result<Vec<String>> {
         let parts = self.parts(path)?;
         let mut state = self.state.lock();
+        state.check_is_there(path)?;
         let inode = state.find(&parts)?;
         Ok(state.directory(inode)?.entries.keys().cloned().collect())
     }
@@ -416,7 +433,28 @@ impl State {
         path.ancestors().find_map(|above| self.faults.get(above))
     }
 
-    fn check_writes(&self, path: &Path) -> io::Result<()> {
+    /// Whether the disk is there at all.
+    fn check_is_there(&self, path: &Path) -> io::Result<()> {
+        match self.faults_of(path).and_then(|faults| faults.changes_left) {
+            Some(0) => Err(error(libc::EIO)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Something is about to change.
+    fn begin_change(&mut self, path: &Path) -> io::Result<()> {
+        self.check_is_there(path)?;
+        let above = path.ancestors().find(|above| self.faults.contains_key(*above));
+        if let Some(above) = above
+            && let Some(Faults { changes_left: Some(left), .. }) = self.faults.get_mut(above)
+        {
+            *left -= 1;
+        }
+        Ok(())
+    }
+
+    fn check_writes(&mut self, path: &Path) -> io::Result<()> {
+        self.begin_change(path)?;
         match self.faults_of(path).and_then(|faults| faults.write_error) {
             Some(number) => Err(error(number)),
             None => Ok(()),
@@ -581,6 +619,7 @@ impl File {
         let mut state = self.disk.state.lock();
         let handle = state.handles.get(&self.number).ok_or_else(|| error(libc::EIO))?;
         let (inode, path) = (handle.inode, handle.path.clone());
+        state.check_is_there(&path)?;
         work(&mut state, inode, &path)
     }
 
@@ -649,14 +688,19 @@ impl File {
     }
 
     pub(crate) fn sync(&self) -> io::Result<()> {
-        self.with(|state, inode, path| match state.faults_of(path).and_then(|faults| faults.sync_error) {
-            Some(number) => {
-                state.file(inode)?.contents.fail_to_sync();
-                Err(error(number))
-            }
-            None => {
-                state.file(inode)?.contents.sync();
-                Ok(())
+        self.with(|state, inode, path| {
+            state.begin_change(path)?;
+            let failure = state.faults_of(path).and_then(|faults| faults.sync_error);
+            let contents = &mut state.file(inode)?.contents;
+            match failure {
+                Some(number) => {
+                    contents.fail_to_sync();
+                    Err(error(number))
+                }
+                None => {
+                    contents.sync();
+                    Ok(())
+                }
             }
         })
     }
