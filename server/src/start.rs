@@ -250,6 +250,7 @@ fn bus_config(config: &Config) -> Result<BusConfig, String> {
                 WriteAck::Local => holdfast_cluster::WriteAck::Local,
                 WriteAck::InSync => holdfast_cluster::WriteAck::InSync,
             },
+            rebalance_masters: config.cluster_rebalance_masters,
         },
         replica_lag_max_ms: config.replica_lag_max,
     })

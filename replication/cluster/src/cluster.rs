@@ -18,6 +18,7 @@ use crate::join::{Joining, Target};
 use crate::lease::Lease;
 use crate::message::{Body, Header, Message, MessageCounts, Positions};
 use crate::node_table::NodeTable;
+use crate::rebalance::Rebalance;
 use crate::registry::Registry;
 use crate::view::{Down, Liveness, Routes, View};
 
@@ -43,6 +44,7 @@ pub struct Cluster {
     /// Elections this node watches as metadata leader: the epoch, and since when.
     elections: BTreeMap<ShardId, (Epoch, u64)>,
     voters_checked_ms: u64,
+    rebalance: Rebalance,
     myself: Myself,
     dice: Dice,
     gossip: Gossip,
@@ -80,6 +82,7 @@ impl Cluster {
             leader: None,
             elections: BTreeMap::new(),
             voters_checked_ms: 0,
+            rebalance: Rebalance::default(),
             myself,
             dice: Dice::new(seed),
             gossip: Gossip::default(),

@@ -21,6 +21,8 @@ const REPEAT_READY_MS: u64 = 100;
 #[derive(Clone, Debug, Default)]
 pub struct Taking {
     asked_ms: Option<u64>,
+    /// When the time was up last: what is committed late is not taken up again.
+    gave_up_ms: Option<u64>,
     ready: Option<(Epoch, LogPoint)>,
 }
 
@@ -68,7 +70,7 @@ impl Taking {
         positions: Option<Positions>,
         now_ms: u64,
     ) -> TakingStep {
-        let Some((shard, register)) = registry.shard_of(me) else { return self.stop() };
+        let Some((shard, register)) = registry.shard_of(me) else { return self.stop(now_ms) };
         if register.master == me {
             *self = Self::default();
             return TakingStep::Wait;
@@ -78,23 +80,32 @@ impl Taking {
             Some(Pending::Handover { epoch, to }) if to == me => Some(epoch),
             _ => None,
         };
+        if mine.is_some() && self.asked_ms.is_none() {
+            // Begun by somebody else (the metadata leader spreads masters), unless it was this node and it gave up since.
+            let is_late = self.gave_up_ms.is_some_and(|then| now_ms.saturating_sub(then) < HANDOVER_MS_MAX);
+            self.asked_ms = Some(if is_late { now_ms.saturating_sub(HANDOVER_MS_MAX) } else { now_ms });
+        }
         let in_time = self.asked_ms.is_some_and(|asked| now_ms.saturating_sub(asked) < HANDOVER_MS_MAX);
         match (mine, in_time) {
             (Some(epoch), true) if self.has_caught_up(epoch, shard, positions) => {
                 TakingStep::Propose(Change::Promote { shard, expected, master: me })
             }
             (Some(_), true) => TakingStep::Wait,
-            // Also one that was committed too late, or begun by an earlier start of this node.
+            // Also one that was committed too late.
             (Some(_), false) => TakingStep::Propose(Change::AbortHandover { shard, expected }),
             (None, true) if register.pending.is_none() => {
                 TakingStep::Propose(Change::BeginHandover { shard, expected, to: me })
             }
-            (None, _) => self.stop(),
+            (None, _) => self.stop(now_ms),
         }
     }
 
-    fn stop(&mut self) -> TakingStep {
-        if self.asked_ms.take().is_some() { TakingStep::GaveUp } else { TakingStep::Wait }
+    fn stop(&mut self, now_ms: u64) -> TakingStep {
+        if self.asked_ms.take().is_none() {
+            return TakingStep::Wait;
+        }
+        self.gave_up_ms = Some(now_ms);
+        TakingStep::GaveUp
     }
 
     fn has_caught_up(&self, epoch: Epoch, shard: ShardId, positions: Option<Positions>) -> bool {

@@ -26,6 +26,8 @@ pub struct Settings {
     pub replica_validity_factor: u64,
     /// `write-ack`: who may become master.
     pub write_ack: WriteAck,
+    /// `cluster-rebalance-masters`; what the metadata leader's says counts.
+    pub rebalance_masters: bool,
 }
 
 impl Default for Settings {
@@ -35,6 +37,7 @@ impl Default for Settings {
             require_full_coverage: true,
             replica_validity_factor: 10,
             write_ack: WriteAck::Local,
+            rebalance_masters: false,
         }
     }
 }

@@ -89,6 +89,8 @@ pub mod in_sync;
 pub mod promotion;
 /// Planned failover without loss.
 pub mod handover;
+/// Masters return to the spread.
+pub mod rebalance;
 /// CLUSTER MEET: who joins whom.
 pub mod join;
 /// What the core tells its driver.

@@ -54,7 +54,7 @@ const NOTES: &[(&str, &str)] = &[
     ("cluster-allow-replica-migration", NOT_YET),
     (
         "cluster-rebalance-masters",
-        "holdfast's own. Accepted; **not applied yet**: hand back with CLUSTER FAILOVER.",
+        "holdfast's own. Once all is well and in sync for three node timeouts, masters are handed back until no machine (`cluster-zone`) has two more than another could take over; the metadata leader's setting counts.",
     ),
     ("unclean-failover", "holdfast's own. Accepted; **not applied yet**."),
     (

@@ -10,6 +10,7 @@ use crate::cluster::Cluster;
 use crate::interface::Outputs;
 use crate::node_table::Peer;
 use crate::promotion::{Decision, Election, Rules, Standing};
+use crate::rebalance::Rebalance;
 use crate::shard_register::{Pending, ShardRegister};
 use crate::view::Health;
 use crate::voters::desired_voters;
@@ -22,6 +23,7 @@ impl Cluster {
     pub(super) fn do_duties(&mut self, now_ms: u64, out: &mut Outputs) {
         if self.leader != Some(self.me) {
             self.elections.clear();
+            self.rebalance = Rebalance::default();
             return;
         }
         let registry = self.registry.clone();
@@ -50,6 +52,18 @@ impl Cluster {
             }
         }
         self.spread_voters(now_ms, out);
+        if self.settings.rebalance_masters {
+            self.spread_masters(now_ms, out);
+        }
+    }
+
+    fn spread_masters(&mut self, now_ms: u64, out: &mut Outputs) {
+        let (me, table, timeout_ms) = (self.me, &self.table, self.settings.node_timeout_ms);
+        let is_well = |peer: &Peer| peer.health() == Health::Fine && peer.heard_within(now_ms, timeout_ms);
+        let is_well = |node| node == me || table.get(node).is_some_and(is_well);
+        if let Some(change) = self.rebalance.step(&self.registry, is_well, now_ms, timeout_ms) {
+            self.propose(now_ms, change, out);
+        }
     }
 
     /// The master of slots has failed, and there is somebody to take over.

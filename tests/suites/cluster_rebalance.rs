@@ -1,0 +1,70 @@
+//! `cluster-rebalance-masters` with six real processes on what they take for three machines.
+
+use std::time::{Duration, Instant};
+
+use holdfast_tests::cluster::{ClusterUnderTest, NODE_TIMEOUT, PATIENCE, Place};
+use holdfast_tests::load::Load;
+
+const PLACE: Place = Place {
+    binary: env!("CARGO_BIN_EXE_holdfast-under-test"),
+    target: env!("CARGO_TARGET_TMPDIR"),
+    suite: "cluster_rebalance",
+};
+const ZONES: [&str; 3] = ["a", "b", "c"];
+
+/// Each zone has one master and the replica of another zone's.
+fn three_machines() -> (ClusterUnderTest, Vec<(usize, usize)>) {
+    let mut cluster = ClusterUnderTest::formed(PLACE, "three_machines", &[]);
+    let shards = cluster.shards(0);
+    for (at, (master, replica)) in shards.iter().enumerate() {
+        for (node, zone) in [(*master, ZONES[at]), (*replica, ZONES[(at + 1) % 3])] {
+            cluster.nodes[node].add_options(&["--cluster-zone", zone]);
+        }
+    }
+    // One by one, each master's replica in time before it is missed.
+    for (master, replica) in &shards {
+        for node in [*replica, *master] {
+            cluster.stop(node);
+            cluster.restart(node);
+            cluster.wait_until_whole();
+        }
+        assert!(cluster.is_master(*master), "{}", cluster.logs());
+        cluster.wait_replicas_caught_up();
+    }
+    (cluster, shards)
+}
+
+#[test]
+fn a_killed_master_that_returns_leads_again_and_nothing_acknowledged_is_lost() {
+    let (mut cluster, shards) = three_machines();
+    let (master, replica) = shards[0];
+    let load = Load::start(&cluster.ports(), 4, "rebalance");
+    load.wait_for_more(500);
+    cluster.kill9(master);
+    cluster.wait_until_promoted(replica);
+    load.wait_for_more(500);
+    cluster.restart(master);
+    cluster.wait_until_whole();
+    assert!(cluster.is_master(replica) && !cluster.is_master(master), "not at once\n{}", cluster.logs());
+    let back = Instant::now();
+    cluster.wait_until("the returned master to lead again", PATIENCE, || {
+        (!cluster.is_master(master)).then(|| "it does not".into())
+    });
+    let took = back.elapsed();
+    println!("leads again {took:?} after the cluster was whole; node timeout {NODE_TIMEOUT:?}");
+    assert!(took > NODE_TIMEOUT, "the cluster had no time to come to rest: {took:?}");
+    cluster.wait_until_whole();
+    load.wait_for_more(500);
+    std::thread::sleep(Duration::from_secs(2));
+    for (master, replica) in &shards {
+        assert!(cluster.is_master(*master) && !cluster.is_master(*replica), "{}", cluster.logs());
+    }
+    let written = load.stop();
+    // Between FAIL and the takeover.
+    let unexpected = written.errors.keys().find(|error| !error.contains("CLUSTERDOWN"));
+    assert_eq!(unexpected, None, "{:#?}", written.errors);
+    let lost = written.lost(&cluster.ports());
+    assert!(lost.is_empty(), "of {} acknowledged writes: {lost:#?}", written.count);
+    cluster.assert_equal_digests();
+    cluster.assert_no_errors_logged();
+}
