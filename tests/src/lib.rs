@@ -1,5 +1,5 @@
 //! The harness of the whole-system tests: real processes on free ports of 127.0.0.1, in directories of their own, stopped by
-//! process id. Modules in layer order, lowest first.
+//! process id; and the judges of what clients saw. Modules in layer order, lowest first.
 
 /// Free ports that two tests never share.
 pub mod ports;
@@ -7,6 +7,8 @@ pub mod ports;
 pub mod process;
 /// A node's data port, spoken to in raw RESP.
 pub mod client;
+/// What clients did and saw, written down and judged: linearizable or not, acknowledged writes present or not.
+pub mod history;
 /// What the keys of a crash test should hold.
 pub mod model;
 /// A disk that can lose its power.
