@@ -1,12 +1,22 @@
-//! The crate's only access to sockets, timers and clocks, so that a simulation can put its own here. Clock, dice and threads
-//! are storage's.
+//! The crate's only access to sockets, tasks, timers and clocks, so that a simulation can put its own here. Clock, dice and
+//! threads are storage's.
+
+/// Sockets and tasks of the operating system.
+#[cfg(not(feature = "simulation"))]
+mod real;
+/// Sockets and tasks of a simulated world.
+#[cfg(feature = "simulation")]
+mod simulated;
 
 use std::io;
 use std::time::Duration;
 
 pub use holdfast_storage::platform::clock::wall_clock_ms;
 pub use holdfast_storage::platform::{random, threads};
-pub use tokio::net::{TcpListener, TcpStream};
+#[cfg(not(feature = "simulation"))]
+pub use real::*;
+#[cfg(feature = "simulation")]
+pub use simulated::*;
 
 /// Added to the monotonic clock, so that it starts well above 0: the cluster core reads 0 as "never".
 const MONOTONIC_START_MS: u64 = 1_000_000;

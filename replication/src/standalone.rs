@@ -5,7 +5,7 @@
 //! old master wrote.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use holdfast_cluster::events::Role;
@@ -42,7 +42,7 @@ pub const STREAM_PORT_OFFSET: u16 = 10_000;
 #[derive(Debug)]
 pub struct StandaloneConfig {
     /// Where replicas connect; none: nobody can replicate from this node.
-    pub listeners: Vec<TcpListener>,
+    pub listeners: Vec<platform::Bound>,
     /// The clients' port, for replicas to tell.
     pub data_port: u16,
     /// What both sides must know.
@@ -159,8 +159,7 @@ impl Driver {
         let sender = Sender::new(member.clone(), replicas.clone(), book.clone(), seen, timeout_ms);
         let (orders, _) = RoleKeeper::start(context, replicas.clone(), mastership, Arc::new(|_| ()));
         let (to_news, news) = mpsc::channel(NEWS_MAX);
-        let listeners: io::Result<Vec<_>> =
-            config.listeners.into_iter().map(platform::TcpListener::from_std).collect();
+        let listeners: io::Result<Vec<_>> = config.listeners.into_iter().map(platform::listen).collect();
         let links = Links::open(me.clone(), listeners?, to_news);
         let (ask, requests) = mpsc::unbounded_channel();
         let (wish, wishes) = mpsc::unbounded_channel();
@@ -208,7 +207,7 @@ impl Driver {
                 Some((master, answer)) = self.probes.recv() => self.on_probe(master, answer),
                 Some(news) = self.news.recv() => {
                     if let News::Connected { kind: FrameKind::LogStream, connection, from } = news {
-                        tokio::spawn(self.sender.clone().serve(*connection, from));
+                        platform::spawn(self.sender.clone().serve(*connection, from));
                     }
                 }
                 request = self.requests.recv() => match request {
@@ -261,7 +260,7 @@ impl Driver {
         self.probing = true;
         let (identity, to_probes) = (self.me.identity(), self.to_probes.clone());
         let fence = self.member.fence();
-        tokio::spawn(async move {
+        platform::spawn(async move {
             let answer = platform::within_ms(PROBE_MS, ask_lead(&identity, master, fence)).await;
             let answer = answer.unwrap_or_else(|| Err("it does not answer in time".to_owned()));
             to_probes.send((master, answer)).ok();

@@ -10,11 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedReadHalf;
 
 use crate::clients::ClientInfo;
 use crate::command::errors::CommandError;
+use crate::platform::{self, OwnedReadHalf, TcpStream};
 use crate::reply_gate::{Outlet, Output};
 use crate::resp::{ReplyWriter, RequestParser};
 use crate::run::{self, Outcome};
@@ -28,7 +27,7 @@ const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
 
 /// Serves a client until it leaves, is killed or breaks the protocol.
 pub async fn serve(worker: Rc<Worker>, stream: TcpStream, info: Arc<ClientInfo>) {
-    let (input, output) = stream.into_split();
+    let (input, output) = platform::split(stream);
     let outlet =
         Rc::new(Outlet { stream: output, info: info.clone(), output: RefCell::new(Output::default()) });
     let session = Session::new(info.clone(), !worker.node.password_required());

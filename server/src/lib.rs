@@ -50,6 +50,9 @@ pub mod listener;
 pub mod housekeeping;
 /// Starting and stopping.
 pub mod start;
+/// A whole node in a simulated world.
+#[cfg(feature = "simulation")]
+pub mod simulation;
 
 pub use start::main;
 

@@ -1,6 +1,6 @@
 //! The node: wires store, cluster, clients and configuration together. Started bottom up and stopped top down by `main.rs`.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -23,7 +23,7 @@ use crate::stats::Stats;
 /// A connection on its way from the listener to its worker.
 pub struct Accepted {
     /// The socket, not blocking.
-    pub stream: TcpStream,
+    pub stream: platform::Released,
     /// The client, already counted.
     pub info: Arc<ClientInfo>,
 }
@@ -369,7 +369,7 @@ impl Node {
     /// What the checkpoint said, as text for the client.
     pub async fn checkpoint(self: &Arc<Self>) -> Result<(), String> {
         let store = self.store.clone();
-        let done = tokio::task::spawn_blocking(move || store.checkpoint()).await;
+        let done = platform::off_thread(move || store.checkpoint()).await;
         match done {
             Ok(result) => result.map(|_| ()).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),

@@ -1,11 +1,24 @@
-//! The server's only access to clocks, sleep, threads' sleep, the configuration file and facts about the process. Files of
-//! the data directory go through storage's platform; sockets are tokio's, bound in `node.rs`.
+//! The server's only access to sockets, clocks, sleep, threads' sleep, the configuration file and facts about the process.
+//! Files of the data directory go through storage's platform.
+
+/// Clients' sockets of the operating system.
+#[cfg(not(feature = "simulation"))]
+mod real;
+/// Clients' sockets of a simulated world.
+#[cfg(feature = "simulation")]
+mod simulated;
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use holdfast_replication::platform::{Bound, TcpListener, TcpStream, listen, off_thread, spawn};
 pub use holdfast_storage::platform::clock::{monotonic_us, wall_clock_ms, wall_clock_us};
+
+#[cfg(not(feature = "simulation"))]
+pub use real::*;
+#[cfg(feature = "simulation")]
+pub use simulated::*;
 
 /// Ends after `ms` milliseconds.
 pub async fn sleep_ms(ms: u64) {

@@ -11,10 +11,10 @@ use std::sync::atomic::Ordering;
 
 use holdfast_storage::log::{AckPoint, Log};
 use holdfast_words::Lsn;
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
 use crate::clients::ClientInfo;
+use crate::platform::OwnedWriteHalf;
 
 /// One connection's output: encoded replies and how far they may be sent.
 #[derive(Default)]

@@ -100,7 +100,7 @@ fn run(arguments: Vec<OsString>) -> Result<(), String> {
     result
 }
 
-fn store_config(config: &Config) -> StoreConfig {
+pub(crate) fn store_config(config: &Config) -> StoreConfig {
     StoreConfig {
         log: LogConfig {
             segment_size: config.wal_segment_size,
@@ -219,7 +219,7 @@ fn serve(store: Arc<Store>, config: SharedConfig, snapshot: &Config) -> Result<(
 }
 
 /// How this node takes part in its cluster.
-fn bus_config(config: &Config) -> Result<BusConfig, String> {
+pub(crate) fn bus_config(config: &Config) -> Result<BusConfig, String> {
     let bus_port = match config.cluster_port {
         0 => config.port.checked_add(BUS_PORT_OFFSET).ok_or_else(|| {
             format!(
@@ -290,14 +290,14 @@ fn standalone_config(config: &Config) -> Result<StandaloneConfig, String> {
 }
 
 /// A handover holds clients' writes; should its end never be told, they go on by themselves and find out where the slots are.
-fn hold_writes(pause: &Arc<Pause>) -> HoldWrites {
+pub(crate) fn hold_writes(pause: &Arc<Pause>) -> HoldWrites {
     const HELD_MS_MAX: u64 = 10_000;
     let pause = pause.clone();
     Arc::new(move |hold| pause.hold_writes(hold.then(|| platform::wall_clock_ms() + HELD_MS_MAX)))
 }
 
 /// The last things: no write is taken any more, the log is durable, a checkpoint makes the next start quick.
-async fn stop(node: &Arc<Node>, request: ShutdownRequest) -> Result<(), String> {
+pub(crate) async fn stop(node: &Arc<Node>, request: ShutdownRequest) -> Result<(), String> {
     tracing::info!(checkpoint = request.checkpoint, "stopping");
     if request.checkpoint
         && let Err(error) = node.checkpoint().await

@@ -10,6 +10,7 @@ use tokio::task::LocalSet;
 
 use crate::connection;
 use crate::node::{Accepted, Node};
+use crate::platform;
 use crate::reply_gate::ReplyGate;
 use crate::run::RunScratch;
 
@@ -32,7 +33,7 @@ pub async fn run(node: Arc<Node>, mut accepted: UnboundedReceiver<Accepted>) {
         .run_until(async {
             let gate = tokio::task::spawn_local(release_replies(worker.clone()));
             while let Some(Accepted { stream, info }) = accepted.recv().await {
-                match tokio::net::TcpStream::from_std(stream) {
+                match platform::adopt(stream) {
                     Ok(stream) => {
                         tokio::task::spawn_local(connection::serve(worker.clone(), stream, info));
                     }

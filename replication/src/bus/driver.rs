@@ -127,8 +127,7 @@ impl Driver {
         let (orders, done) = RoleKeeper::start(context, replicas.clone(), mastership, hold_writes);
         let (to_news, news) = mpsc::channel(NEWS_MAX);
         let listeners = std::mem::take(&mut config.listeners);
-        let listeners =
-            listeners.into_iter().map(platform::TcpListener::from_std).collect::<Result<Vec<_>, _>>()?;
+        let listeners = listeners.into_iter().map(platform::listen).collect::<Result<Vec<_>, _>>()?;
         let links = Links::open(me.clone(), listeners, to_news);
         let (to_back, back) = mpsc::unbounded_channel();
         let (ask, requests) = mpsc::unbounded_channel();
@@ -238,10 +237,10 @@ impl Driver {
             }
             News::Connected { kind: FrameKind::Metadata, connection, .. } => {
                 let group = self.group.clone();
-                tokio::spawn(async move { group.serve(*connection).await });
+                platform::spawn(async move { group.serve(*connection).await });
             }
             News::Connected { kind: FrameKind::LogStream, connection, from } => {
-                tokio::spawn(self.sender.clone().serve(*connection, from));
+                platform::spawn(self.sender.clone().serve(*connection, from));
             }
             News::Connected { kind, connection, from } => {
                 tracing::warn!(peer = %connection.peer, %from, ?kind, "this build takes no such connection");
@@ -348,7 +347,7 @@ impl Driver {
 
     fn propose(&self, change: Change, back: impl FnOnce(Result<Outcome, String>) -> Back + Send + 'static) {
         let (group, to_back) = (self.group.clone(), self.to_back.clone());
-        tokio::spawn(async move {
+        platform::spawn(async move {
             let result = group.propose(change).await;
             to_back.send(back(result)).ok();
         });
@@ -401,7 +400,7 @@ impl Driver {
     /// A refusal means that somebody was faster; what is still needed is proposed again.
     fn propose_for_the_core(&self, change: Change) {
         let group = self.group.clone();
-        tokio::spawn(async move {
+        platform::spawn(async move {
             if let Err(refusal) = group.propose(change.clone()).await {
                 tracing::debug!(?change, refusal, "a change that this node proposed was not made");
             }
@@ -504,7 +503,7 @@ impl Driver {
             return;
         }
         let (group, to_back) = (self.group.clone(), self.to_back.clone());
-        tokio::spawn(async move {
+        platform::spawn(async move {
             let back = match group.propose(Change::ResetNode { node: me }).await {
                 Ok(_) => Back::Released { hard, answer },
                 Err(refusal) => Back::Proposed(answer, Err(refusal)),

@@ -4,7 +4,6 @@
 mod driver;
 
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 
 use holdfast_cluster::change::NodeAddress;
@@ -21,7 +20,7 @@ use driver::Driver;
 #[derive(Debug)]
 pub struct BusConfig {
     /// The bus's port on every address it listens on, not blocking.
-    pub listeners: Vec<TcpListener>,
+    pub listeners: Vec<platform::Bound>,
     /// Where others reach it; an empty address is found out from the connections of the bus.
     pub address: NodeAddress,
     /// `cluster-zone`; empty: its address.
@@ -70,4 +69,19 @@ pub fn start(config: BusConfig, store: Arc<Store>, hold_writes: HoldWrites) -> R
         });
     })?;
     start.recv().unwrap_or_else(|_| Err(io::Error::other("it ended at once").into()))
+}
+
+/// Starts the bus as a task of the running node.
+///
+/// # Errors
+/// As [`start`].
+#[cfg(feature = "simulation")]
+pub async fn start_task(
+    config: BusConfig,
+    store: Arc<Store>,
+    hold_writes: HoldWrites,
+) -> Result<Handle, StartError> {
+    let (driver, handle) = Driver::open(config, store, hold_writes).await?;
+    platform::spawn(driver.run());
+    Ok(handle)
 }

@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use holdfast_words::NodeId;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use crate::platform::{self, TcpStream};
+use crate::platform::{self, OwnedReadHalf, OwnedWriteHalf, TcpStream};
 use crate::wire::frame::FrameKind;
 use crate::wire::frames::{FrameReader, FrameWriter};
 use crate::wire::hello::{self, Connection, HelloError, Identity};
@@ -70,8 +69,5 @@ pub async fn connect(
 
 /// Nothing waits for company, and a lost peer is noticed.
 pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let every = Duration::from_secs(KEEPALIVE_S);
-    let keepalive = socket2::TcpKeepalive::new().with_time(every).with_interval(every / 3).with_retries(3);
-    socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
+    platform::prepare(stream, Duration::from_secs(KEEPALIVE_S))
 }

@@ -51,7 +51,7 @@ pub(super) async fn listen(common: Arc<Common>, listener: TcpListener) {
         let (common, newest) = (common.clone(), newest.clone());
         let own_handle = Arc::new(Mutex::new(None));
         let handle = own_handle.clone();
-        let task = connections.spawn(async move {
+        let task = platform::spawn_in(&mut connections, async move {
             let connection = greet(&common, stream, from).await;
             drop(turn);
             let Some(connection) = connection else { return };

@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::handle::Link;
-use crate::platform::TcpListener;
+use crate::platform::{self, TcpListener};
 use crate::wire::frame::FrameKind;
 use crate::wire::gossip;
 use crate::wire::hello::Identity;
@@ -111,7 +111,7 @@ impl Links {
         let common = Arc::new(Common { me, news, table, refusals });
         let mut listening = JoinSet::new();
         for listener in listeners {
-            listening.spawn(incoming::listen(common.clone(), listener));
+            platform::spawn_in(&mut listening, incoming::listen(common.clone(), listener));
         }
         Self { common, to_nodes: BTreeMap::new(), to_addresses: BTreeMap::new(), _listening: listening }
     }

@@ -36,7 +36,7 @@ impl Outgoing {
         let (queue, queued) = mpsc::channel(QUEUE_LENGTH);
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
         let way = Way { common, address, node, queued, waiting_bytes: waiting_bytes.clone(), up: None };
-        let task = tokio::spawn(way.run()).abort_handle();
+        let task = platform::spawn(way.run()).abort_handle();
         Self { address, queue, waiting_bytes, task }
     }
 

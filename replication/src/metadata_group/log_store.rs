@@ -327,7 +327,7 @@ impl LogStore {
             let done = move || {
                 log.write_up_to(end).and_then(|()| if durable { log.sync().map(drop) } else { Ok(()) })
             };
-            match tokio::task::spawn_blocking(done).await.map_err(io::Error::other)? {
+            match platform::off_thread(done).await.map_err(io::Error::other)? {
                 Ok(()) => break,
                 Err(AppendError::NoSpace) => platform::sleep_ms(NO_SPACE_PAUSE_MS).await,
                 Err(error) => return Err(io::Error::other(error)),

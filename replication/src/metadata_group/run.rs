@@ -82,10 +82,16 @@ impl Run {
             .await
             .map_err(GroupError::raft)?;
         let mut tasks = JoinSet::new();
-        tasks.spawn(follow(raft.metrics(), publisher.clone()));
-        tasks.spawn(membership::follow(raft.clone(), publisher.watch(), progress, settings));
+        platform::spawn_in(&mut tasks, follow(raft.metrics(), publisher.clone()));
+        platform::spawn_in(
+            &mut tasks,
+            membership::follow(raft.clone(), publisher.watch(), progress, settings),
+        );
         let heard = Heard::now();
-        tasks.spawn(standing::follow(raft.clone(), heard.clone(), askers.clone(), settings));
+        platform::spawn_in(
+            &mut tasks,
+            standing::follow(raft.clone(), heard.clone(), askers.clone(), settings),
+        );
         Ok(Self { cluster, identity, raft, askers, heard, settings, store, publisher, _tasks: tasks })
     }
 

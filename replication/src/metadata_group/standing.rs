@@ -65,7 +65,7 @@ async fn is_wanted(metrics: &Metrics, askers: &Askers, settings: Settings) -> bo
     for voter in membership.voter_ids().filter(|id| *id != metrics.id) {
         let Some(member) = membership.get_node(&voter) else { continue };
         let mut asker: Asker = askers.asker(member);
-        asking.spawn(async move {
+        platform::spawn_in(&mut asking, async move {
             let answer = asker.ask(Question::MayStand, within).await;
             matches!(answer, Ok(Answer::MayStand(true))).then_some(voter)
         });

@@ -120,7 +120,7 @@ impl Follower {
     pub fn start(context: Arc<Context>, target: Target) -> Self {
         let (stop, stopped) = watch::channel(false);
         let following = Following { context, target, stopped, copy: None, told: None };
-        Self { stop, task: tokio::spawn(following.run()) }
+        Self { stop, task: platform::spawn(following.run()) }
     }
 
     /// Stops; when this returns nothing of the master is taken any more.
@@ -232,7 +232,7 @@ impl Following {
                 store.become_empty(store.node_id(), target.shard, Lsn::ZERO, Vec::new())
             })
         };
-        tokio::task::spawn_blocking(work).await???;
+        platform::off_thread(work).await???;
         Ok(())
     }
 
@@ -355,7 +355,7 @@ impl Following {
         if self.copy.is_none() && !self.context.member.store.is_whole() {
             // Nothing had to be copied: the empty log is the beginning of the master's.
             let store = self.store();
-            tokio::task::spawn_blocking(move || store.set_whole()).await??;
+            platform::off_thread(move || store.set_whole()).await??;
         }
         if self.copy.is_none() {
             self.told = None;
@@ -373,7 +373,7 @@ impl Following {
             } else {
                 let copy = bytes.clone();
                 let work = move || member.obey(epoch, |store| store.append_received(at, &copy));
-                tokio::task::spawn_blocking(work).await??
+                platform::off_thread(work).await??
             };
             match outcome {
                 Ok(_) => return self.complete_copy().await,
@@ -395,7 +395,7 @@ impl Following {
         }
         let store = self.store();
         let work = move || store.log().write_up_to(store.log().end().lsn);
-        match tokio::task::spawn_blocking(work).await? {
+        match platform::off_thread(work).await? {
             Ok(()) | Err(AppendError::NoSpace) => Ok(()),
             Err(error) => Err(FollowError::Append(error)),
         }
@@ -409,7 +409,7 @@ impl Following {
         }
         let end = member.written();
         let cut = move || member.obey(epoch, |store| store.cut_at(lsn));
-        match tokio::task::spawn_blocking(cut).await?? {
+        match platform::off_thread(cut).await?? {
             Ok(kept) => {
                 tracing::warn!(
                     cut_lsn = lsn.0,
@@ -452,7 +452,7 @@ impl Following {
                 CopyIn::begin(store, target.shard, target.epoch, start_lsn, history)
             })
         };
-        self.copy = Some(tokio::task::spawn_blocking(work).await???);
+        self.copy = Some(platform::off_thread(work).await???);
         Ok(())
     }
 
@@ -468,7 +468,7 @@ impl Following {
             let result = member.obey(epoch, |store| work(&mut copy, store));
             (copy, result)
         };
-        let (copy, result) = tokio::task::spawn_blocking(work).await?;
+        let (copy, result) = platform::off_thread(work).await?;
         match result? {
             Ok(()) => {
                 self.copy = Some(copy);
@@ -486,7 +486,7 @@ impl Following {
         }
         let Some(copy) = self.copy.take() else { return Ok(()) };
         let store = self.store();
-        tokio::task::spawn_blocking(move || copy.complete(&store)).await??;
+        platform::off_thread(move || copy.complete(&store)).await??;
         tracing::info!(master = %self.target.master, lsn = written.0, "the copy is complete");
         self.context.member.changed.notify_one();
         self.on_streaming().await

@@ -110,7 +110,7 @@ impl RoleKeeper {
         context.member.store.slots().close_to_commands();
         let keeper =
             Self { context, replicas, mastership, hold_writes, follower: None, handed_over: None, done };
-        tokio::spawn(keeper.run(ordered));
+        platform::spawn(keeper.run(ordered));
         (orders, dones)
     }
 
@@ -163,7 +163,7 @@ impl RoleKeeper {
         work: impl FnOnce(&Member) -> Result<R, RoleError> + Send + 'static,
     ) -> Result<R, RoleError> {
         let member = self.context.member.clone();
-        tokio::task::spawn_blocking(move || work(&member)).await?
+        platform::off_thread(move || work(&member)).await?
     }
 
     fn settled(&self) {
@@ -177,7 +177,7 @@ impl RoleKeeper {
             follower.stop().await;
         }
         let member = self.context.member.clone();
-        let closed = tokio::task::spawn_blocking(move || member.store.slots().close_to_commands()).await;
+        let closed = platform::off_thread(move || member.store.slots().close_to_commands()).await;
         if let Err(error) = closed {
             tracing::error!(%error, "closing the slots ended badly");
         }

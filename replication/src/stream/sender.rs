@@ -334,7 +334,7 @@ impl Stream<'_> {
         if written.since(at) <= NEAR_BYTES {
             return Ok(read()?);
         }
-        let done = tokio::task::spawn_blocking(read).await;
+        let done = platform::off_thread(read).await;
         Ok(done.map_err(|error| SendError::Image(error.to_string()))??)
     }
 
@@ -352,7 +352,7 @@ impl Stream<'_> {
                 let image = builder.finish().1.to_vec();
                 (builder, image)
             };
-            let done = tokio::task::spawn_blocking(work).await;
+            let done = platform::off_thread(work).await;
             let (back, image) = done.map_err(|error| SendError::Image(error.to_string()))?;
             builder = back;
             let mut rest = image.as_slice();

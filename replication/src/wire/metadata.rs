@@ -31,6 +31,7 @@ openraft::declare_raft_types!(
         Node = Member,
         Entry = openraft::Entry<TypeConfig>,
         SnapshotData = Cursor<Vec<u8>>,
+        AsyncRuntime = crate::platform::RaftRuntime,
 );
 
 /// openraft's name of a node: the first bytes of its id. They are random, so no two nodes of a cluster share them.
