@@ -240,6 +240,25 @@ impl DataDir {
         })
     }
 
+    /// Opens the directory for this process alone, to look at it and to change what is in it while its node does not run: takes
+    /// the lock and no incarnation, and creates nothing.
+    ///
+    /// # Errors
+    /// When there is no header, it cannot be read, or the directory is in use.
+    pub fn open_offline(root: &Path) -> Result<Self, DataDirError> {
+        read_header(root)?;
+        let lock = lock(root)?;
+        let identity = read_header(root)?;
+        let boot = machine::boot_id(root).map_err(io_error("read the boot id of the machine of", root))?;
+        Ok(Self {
+            root: root.to_owned(),
+            identity: Mutex::new(identity),
+            previous: Some(identity),
+            boot: BootId(boot),
+            lock: Some(lock),
+        })
+    }
+
     /// The directory itself.
     pub fn root(&self) -> &Path {
         &self.root
@@ -524,6 +543,19 @@ mod tests {
         assert_eq!(looked_at.identity(), held.identity());
         drop(held);
         DataDir::open_or_create(dir.path(), None).unwrap();
+    }
+
+    #[test]
+    fn offline_it_is_locked_and_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(DataDir::open_offline(dir.path()), Err(DataDirError::Missing { .. })));
+        let identity = DataDir::open_or_create(dir.path(), None).unwrap().identity();
+        let offline = DataDir::open_offline(dir.path()).unwrap();
+        assert_eq!(offline.identity(), identity);
+        assert!(matches!(DataDir::open_or_create(dir.path(), None), Err(DataDirError::Locked { .. })));
+        assert!(matches!(DataDir::open_offline(dir.path()), Err(DataDirError::Locked { .. })));
+        drop(offline);
+        assert_eq!(DataDir::open_read_only(dir.path()).unwrap().identity(), identity);
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub mod slot_table;
 pub mod shard_register;
 /// Membership, slots, registers, voters: `apply(Change) → Outcome`, the metadata state machine.
 pub mod registry;
+/// What is left of a registry when a majority of voters is gone for good.
+pub mod recover;
 /// Who should vote: one per zone, odd, spread.
 pub mod voters;
 /// What nodes say to each other, as plain data.

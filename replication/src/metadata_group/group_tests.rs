@@ -20,6 +20,8 @@ use crate::wire::hello::Identity;
 
 #[path = "failure_tests.rs"]
 mod failures;
+#[path = "offline_tests.rs"]
+mod offline;
 
 const CLUSTER: ClusterId = ClusterId([7; 20]);
 const NODE_TIMEOUT_MS: u64 = 1500;

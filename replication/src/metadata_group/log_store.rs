@@ -247,6 +247,37 @@ impl LogStore {
         Ok(())
     }
 
+    /// The entries that are not given up, committed or not, in their order.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.inner.state.lock().entries.values().cloned().collect()
+    }
+
+    /// The newest vote.
+    pub fn vote(&self) -> Option<Vote<u64>> {
+        self.inner.state.lock().vote
+    }
+
+    /// Begins the log of another group with a snapshot and a vote, all or nothing, durably; what was there is void.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn begin_with(
+        &mut self,
+        group: Group,
+        snapshot: StoredSnapshot,
+        vote: Vote<u64>,
+    ) -> io::Result<()> {
+        let mut begun = self.inner.writing.lock().await;
+        let upto =
+            snapshot.meta.last_log_id.ok_or_else(|| io::Error::other("the snapshot is of no entry"))?;
+        let records =
+            vec![Record::Begin(group), Record::Snapshot(snapshot), Record::Purge(upto), Record::Vote(vote)];
+        self.write_alone(records, true).await?;
+        *begun += 1;
+        self.begun = *begun;
+        Ok(())
+    }
+
     /// Keeps a snapshot durably; one older than what is there is dropped.
     ///
     /// # Errors

@@ -3,6 +3,8 @@
 
 /// FORMAT: the group's log and vote, on a log of their own.
 pub mod log_store;
+/// Offline: what a log knows, and a new group out of it.
+pub mod offline;
 /// Which members have which entries.
 pub mod progress;
 /// Questions to other members.
