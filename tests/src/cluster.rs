@@ -74,6 +74,30 @@ impl ClusterUnderTest {
         cluster
     }
 
+    /// Six nodes on what they take for three machines (zones): each has one master and the replica of another one's. Returns
+    /// `(master, replica)` by zone of the master.
+    pub fn on_three_machines(place: Place, name: &str, options: &[&str]) -> (Self, Vec<(usize, usize)>) {
+        const ZONES: [&str; 3] = ["a", "b", "c"];
+        let mut cluster = Self::formed(place, name, options);
+        let shards = cluster.shards(0);
+        for (at, (master, replica)) in shards.iter().enumerate() {
+            for (node, zone) in [(*master, ZONES[at]), (*replica, ZONES[(at + 1) % ZONES.len()])] {
+                cluster.nodes[node].add_options(&["--cluster-zone", zone]);
+            }
+        }
+        // One by one, and back before it is missed.
+        for node in shards.iter().flat_map(|(master, replica)| [*replica, *master]) {
+            cluster.stop(node);
+            cluster.restart(node);
+            cluster.wait_until_whole();
+        }
+        cluster.wait_replicas_caught_up();
+        for (master, replica) in &shards {
+            assert!(cluster.is_master(*master) && !cluster.is_master(*replica), "{}", cluster.logs());
+        }
+        (cluster, shards)
+    }
+
     /// Spawns one more node.
     pub fn add_node(&mut self, place: Place, options: &[&str]) {
         let directory = self.directory.join(self.nodes.len().to_string());

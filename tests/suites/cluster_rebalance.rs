@@ -10,33 +10,10 @@ const PLACE: Place = Place {
     target: env!("CARGO_TARGET_TMPDIR"),
     suite: "cluster_rebalance",
 };
-const ZONES: [&str; 3] = ["a", "b", "c"];
-
-/// Each zone has one master and the replica of another zone's.
-fn three_machines() -> (ClusterUnderTest, Vec<(usize, usize)>) {
-    let mut cluster = ClusterUnderTest::formed(PLACE, "three_machines", &[]);
-    let shards = cluster.shards(0);
-    for (at, (master, replica)) in shards.iter().enumerate() {
-        for (node, zone) in [(*master, ZONES[at]), (*replica, ZONES[(at + 1) % 3])] {
-            cluster.nodes[node].add_options(&["--cluster-zone", zone]);
-        }
-    }
-    // One by one, each master's replica in time before it is missed.
-    for (master, replica) in &shards {
-        for node in [*replica, *master] {
-            cluster.stop(node);
-            cluster.restart(node);
-            cluster.wait_until_whole();
-        }
-        assert!(cluster.is_master(*master), "{}", cluster.logs());
-        cluster.wait_replicas_caught_up();
-    }
-    (cluster, shards)
-}
 
 #[test]
 fn a_killed_master_that_returns_leads_again_and_nothing_acknowledged_is_lost() {
-    let (mut cluster, shards) = three_machines();
+    let (mut cluster, shards) = ClusterUnderTest::on_three_machines(PLACE, "three_machines", &[]);
     let (master, replica) = shards[0];
     let load = Load::start(&cluster.ports(), 4, "rebalance");
     load.wait_for_more(500);

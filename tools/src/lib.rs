@@ -1,4 +1,4 @@
-//! The `holdfast` command: a local cluster (`up`, `down`, `status`) and the offline log tool (`wal`). A library, so that the
+//! The `holdfast` command: a local cluster (`up`, `down`, `status`), the offline log tool (`wal`), disasters (`cluster`). A library, so that the
 //! tests run the very same entry point. Modules in layer order, lowest first.
 
 /// Talking to nodes.
@@ -13,6 +13,8 @@ pub mod up;
 pub mod status;
 /// `holdfast wal`: the offline log tool.
 pub mod wal;
+/// `holdfast cluster`: a cluster again, when a majority is gone for good.
+pub mod cluster;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -37,6 +39,8 @@ enum Verb {
     Status(status::StatusArguments),
     /// Read a node's log, of a stopped or running node, without changing it
     Wal(wal::WalArguments),
+    /// Work on a cluster whose nodes do not run: recover when a majority is gone for good
+    Cluster(cluster::ClusterArguments),
     /// Run one node (the same as holdfast-server)
     #[command(hide = true, disable_help_flag = true)]
     Server {
@@ -53,6 +57,9 @@ pub fn main() -> ExitCode {
         Verb::Up(arguments) => up::up(&arguments),
         Verb::Down(arguments) => up::down(&arguments),
         Verb::Status(arguments) => status::status(&arguments),
+        Verb::Cluster(arguments) => {
+            cluster::cluster(&arguments, &mut std::io::stdin().lock(), &mut std::io::stdout().lock())
+        }
         Verb::Wal(arguments) => wal::wal(&arguments, &mut std::io::stdout().lock()),
     };
     match done {

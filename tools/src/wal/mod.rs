@@ -1,7 +1,7 @@
 //! `holdfast wal`: reads the log of a stopped or running node, read-only. A thin front over storage's reader.
 
 /// Moments, printed and read.
-mod time;
+pub(crate) mod time;
 /// Records as text or JSON.
 mod dump;
 /// Segments.

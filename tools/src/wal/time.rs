@@ -12,7 +12,7 @@ const EPOCH_DAYS: u64 = 719_468;
 const MS_DIGITS_MIN: usize = 9;
 
 /// Milliseconds since 1970 as `2026-11-23T20:00:00.000Z`.
-pub(super) fn utc(ms: u64) -> String {
+pub(crate) fn utc(ms: u64) -> String {
     let (days, in_day) = (ms / DAY_MS, ms % DAY_MS);
     // Days since 0000-03-01, so that the leap day ends a year.
     let shifted = days + EPOCH_DAYS;
