@@ -10,7 +10,9 @@
 //! set-aside/   what was put out of the way and not thrown away: log tails that a failover cut, broken states
 //!
 //! node, 104 bytes, little-endian:
-//!  +0  8 bytes magic "HFNODE\0\0"     +8 u16 version    +10 6 bytes zero
+//!  +0  8 bytes magic "HFNODE\0\0"     +8 u16 version
+//!  +10 u8 1: has been in a metadata group, so that metadata/ is never empty again; 0: not yet, or not known
+//!  +11 5 bytes zero
 //!  +16 20 bytes node id               +36 20 bytes shard id
 //!  +56 u64 incarnation                +64 16 bytes boot id of the machine when the log was last known to be complete
 //!  +80 u64 images from: image files with a lower number are void, whatever the manifest says
@@ -38,6 +40,7 @@ pub const DATA_DIR_FORMAT_VERSION: u16 = 1;
 const MAGIC: [u8; 8] = *b"HFNODE\0\0";
 const MAGIC_AT: Range<usize> = 0..8;
 const VERSION: Range<usize> = MAGIC_AT.end..MAGIC_AT.end + 2;
+const IN_GROUP: usize = VERSION.end;
 const NODE: Range<usize> = VERSION.end + 6..VERSION.end + 26;
 const SHARD: Range<usize> = NODE.end..NODE.end + 20;
 const INCARNATION: Range<usize> = SHARD.end..SHARD.end + 8;
@@ -82,6 +85,8 @@ pub struct Identity {
     pub covered_lsn: Lsn,
     /// Log and images are not a shard's whole data: a copy from a master was begun and not finished.
     pub incomplete: bool,
+    /// The node has been in a metadata group: one without anything in `metadata/` has lost it.
+    pub in_group: bool,
 }
 
 /// Why a data directory cannot be used. Nothing was changed in it, unless the error is [`DataDirError::Io`].
@@ -207,6 +212,7 @@ impl DataDir {
                 images_from: 1,
                 covered_lsn: Lsn::ZERO,
                 incomplete: false,
+                in_group: false,
             },
         };
         identity.incarnation = identity.incarnation.next();
@@ -333,6 +339,17 @@ impl DataDir {
         self.change(|identity| identity.incomplete = false)
     }
 
+    /// The node is in a metadata group from now on, durably.
+    ///
+    /// # Errors
+    /// When the header cannot be written.
+    pub fn set_in_group(&self) -> Result<(), DataDirError> {
+        if self.identity().in_group {
+            return Ok(());
+        }
+        self.change(|identity| identity.in_group = true)
+    }
+
     /// The log has everything that this node ever acknowledged, which holds as long as the machine is not booted again.
     ///
     /// # Errors
@@ -439,6 +456,7 @@ fn encode_header(identity: &Identity) -> [u8; HEADER_SIZE] {
     let mut bytes = [0; HEADER_SIZE];
     bytes[MAGIC_AT].copy_from_slice(&MAGIC);
     bytes[VERSION].copy_from_slice(&DATA_DIR_FORMAT_VERSION.to_le_bytes());
+    bytes[IN_GROUP] = u8::from(identity.in_group);
     bytes[NODE].copy_from_slice(&identity.node.0);
     bytes[SHARD].copy_from_slice(&identity.shard.0);
     bytes[INCARNATION].copy_from_slice(&identity.incarnation.0.to_le_bytes());
@@ -472,6 +490,7 @@ fn decode_header(path: &Path, bytes: &[u8]) -> Result<Identity, DataDirError> {
         images_from: u64::from_le_bytes(field(bytes, IMAGES_FROM)),
         covered_lsn: Lsn(u64::from_le_bytes(field(bytes, COVERED))),
         incomplete: u32::from_le_bytes(field(bytes, INCOMPLETE)) != 0,
+        in_group: bytes[IN_GROUP] != 0,
     })
 }
 
@@ -576,6 +595,7 @@ mod tests {
         let data = DataDir::open_or_create(dir.path(), None).unwrap();
         data.begin_anew(NodeId([1; 20]), ShardId([2; 20])).unwrap();
         data.raise_covered_lsn(Lsn(9)).unwrap();
+        data.set_in_group().unwrap();
         data.void_images_below(7).unwrap();
         assert_eq!(data.identity().covered_lsn, Lsn::ZERO);
         data.void_images_below(5).unwrap();
@@ -589,6 +609,7 @@ mod tests {
         drop(data);
         let again = DataDir::open_or_create(dir.path(), Some(NodeId([1; 20]))).unwrap().identity();
         assert_eq!(again, Identity { incarnation: Incarnation(2), ..changed });
+        assert!(again.in_group);
     }
 
     #[test]
@@ -601,6 +622,7 @@ mod tests {
             images_from: 4,
             covered_lsn: Lsn(5),
             incomplete: false,
+            in_group: false,
         };
         let mut golden = b"HFNODE\0\0\x01\0\0\0\0\0\0\0".to_vec();
         golden.extend([0xaa; 20]);
@@ -611,7 +633,8 @@ mod tests {
         golden.extend(0x3864_6d9e_u32.to_le_bytes());
         assert_eq!(encode_header(&identity).as_slice(), golden);
         assert_eq!(decode_header(Path::new("node"), &golden).unwrap(), identity);
-        let incomplete = Identity { incomplete: true, ..identity };
+        let incomplete = Identity { incomplete: true, in_group: true, ..identity };
+        golden[IN_GROUP] = 1;
         golden[INCOMPLETE].copy_from_slice(&[1, 0, 0, 0]);
         let crc = crc32fast::hash(&golden[..CRC.start]);
         golden[CRC].copy_from_slice(&crc.to_le_bytes());

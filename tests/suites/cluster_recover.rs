@@ -158,3 +158,25 @@ fn one_machine_of_three_becomes_a_cluster_again_with_what_it_has_and_the_others_
     cluster.wait_caught_up(replica, new);
     assert_eq!(cluster.digest(replica), cluster.digest(new));
 }
+
+#[test]
+fn a_node_that_lost_only_its_metadata_refuses_to_begin_a_cluster_of_its_own() {
+    let mut cluster = ClusterUnderTest::lone_nodes(PLACE, "metadata_lost", 1, &[]);
+    let id = cluster.id(0);
+    cluster.stop(0);
+    let metadata = cluster.nodes[0].directory().join("metadata");
+    let away = cluster.nodes[0].directory().join("metadata.away");
+    std::fs::rename(&metadata, &away).unwrap();
+    cluster.nodes[0].spawn();
+    let status = cluster.nodes[0].wait();
+    let log = cluster.nodes[0].log();
+    assert!(!status.success(), "{log}");
+    assert!(
+        log.contains("has been a member of a cluster") && log.contains("holdfast cluster recover"),
+        "{log}"
+    );
+    std::fs::remove_dir_all(&metadata).unwrap();
+    std::fs::rename(&away, &metadata).unwrap();
+    cluster.restart(0);
+    assert_eq!(cluster.id(0), id);
+}

@@ -102,8 +102,12 @@ impl Driver {
             no_failover: config.no_failover,
         };
         if group.cluster().is_none() {
+            if directory.identity().in_group {
+                return Err(StartError::MetadataLost { path: directory.metadata() });
+            }
             found(&group, &me, &store, &myself).await?;
         }
+        directory.set_in_group()?;
         let decided = group.watch();
         let registry = decided.borrow().registry.clone();
         let seed = u64::from_le_bytes(random::<8>()?);

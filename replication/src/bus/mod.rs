@@ -41,6 +41,20 @@ pub enum StartError {
     /// The metadata group.
     #[error(transparent)]
     Group(#[from] crate::metadata_group::GroupError),
+    /// The group's log is gone.
+    #[error(
+        "{path} is empty, but this node has been a member of a cluster; refusing to begin a cluster of its own with its data. Bring \
+         the directory back; or move the node's whole directory away, start the node empty and add it as a new replica (CLUSTER FORGET \
+         its old id); or, when a majority of the voters is gone for good, see `holdfast cluster recover`",
+        path = path.display()
+    )]
+    MetadataLost {
+        /// The directory.
+        path: std::path::PathBuf,
+    },
+    /// The data directory's header.
+    #[error(transparent)]
+    Directory(#[from] holdfast_storage::data_dir::DataDirError),
     /// Its thread.
     #[error("cannot start the bus's thread: {0}")]
     Thread(#[from] io::Error),

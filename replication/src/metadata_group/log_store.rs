@@ -148,8 +148,8 @@ pub enum LogStoreError {
     #[error("the metadata group's log: {0}")]
     Open(#[from] OpenError),
     /// Its entries do not follow each other.
-    #[error("{path}: the metadata group's log has no entry {missing}, but later ones; restore the directory, or remove it \
-             and let the node join its cluster again", path = path.display())]
+    #[error("{path}: the metadata group's log has no entry {missing}, but later ones; restore the directory, or \
+             move the node's whole directory away and add the node, empty, as a new replica", path = path.display())]
     Hole {
         /// The directory.
         path: std::path::PathBuf,
@@ -157,8 +157,8 @@ pub enum LogStoreError {
         missing: u64,
     },
     /// Entries were given up that are in no snapshot.
-    #[error("{path}: the metadata group's log gave entries up that no snapshot has; restore the directory, or remove it and \
-             let the node join its cluster again", path = path.display())]
+    #[error("{path}: the metadata group's log gave entries up that no snapshot has; restore the directory, or move the \
+             node's whole directory away and add the node, empty, as a new replica", path = path.display())]
     NoSnapshot {
         /// The directory.
         path: std::path::PathBuf,
@@ -174,6 +174,8 @@ struct Inner {
     snapshots: tokio::sync::Notify,
     /// Nothing more can be written, or no snapshot that is waited for will come.
     failed: AtomicBool,
+    /// When the newest entry or snapshot was written that was there at the opening, ms since 1970.
+    newest_entry_ms: u64,
 }
 
 /// The group's log, vote and snapshot.
@@ -197,9 +199,15 @@ impl LogStore {
         let config =
             LogConfig { segment_size: SEGMENT_BYTES, fsync: FsyncPolicy::No, spare_segments: 1, boot };
         let mut state = State::default();
+        let mut newest_entry_ms = 0;
         let mut visit = |record: &RecordView<'_>| {
             if record.header.kind == RecordKind::Metadata {
-                state.apply(body::decode(record.body)?);
+                let written_ms = record.header.wall_clock_ms;
+                let record = body::decode(record.body)?;
+                if matches!(record, Record::Entry(_) | Record::Snapshot(_)) {
+                    newest_entry_ms = written_ms;
+                }
+                state.apply(record);
             }
             Ok(())
         };
@@ -216,6 +224,7 @@ impl LogStore {
             writing: tokio::sync::Mutex::default(),
             snapshots: tokio::sync::Notify::new(),
             failed: AtomicBool::new(false),
+            newest_entry_ms,
         };
         Ok(Self { inner: Arc::new(inner), begun: 0 })
     }
@@ -250,6 +259,11 @@ impl LogStore {
     /// The entries that are not given up, committed or not, in their order.
     pub fn entries(&self) -> Vec<Entry> {
         self.inner.state.lock().entries.values().cloned().collect()
+    }
+
+    /// When the newest entry or snapshot that was there at the opening was written, ms since 1970; 0 if there was none.
+    pub fn newest_entry_ms(&self) -> u64 {
+        self.inner.newest_entry_ms
     }
 
     /// The newest vote.

@@ -11,8 +11,7 @@ use std::io;
 use std::path::Path;
 
 use holdfast_cluster::Registry;
-use holdfast_storage::log::{RecordKind, RecordView, reader};
-use holdfast_words::{BootId, ClusterId, Lsn, NodeId};
+use holdfast_words::{BootId, ClusterId, NodeId};
 use openraft::{CommittedLeaderId, EntryPayload, LogId, Membership, SnapshotMeta, StoredMembership, Vote};
 
 use super::error::GroupError;
@@ -31,7 +30,7 @@ pub struct Known {
     pub registry: Registry,
     /// The last entry: its term and its index.
     pub last: Option<(u64, u64)>,
-    /// When the last record was written, ms since 1970; 0 in an empty log.
+    /// When the newest entry was written, ms since 1970; 0 in an empty log.
     pub written_ms: u64,
 }
 
@@ -50,7 +49,7 @@ impl OfflineGroup {
     pub fn open(directory: &Path, boot: BootId) -> Result<Self, GroupError> {
         let runtime = platform::runtime().map_err(GroupError::raft)?;
         let store = LogStore::open(directory, boot)?;
-        let known = known(directory, &store)?;
+        let known = known(&store)?;
         Ok(Self { store, runtime, known })
     }
 
@@ -95,15 +94,7 @@ impl OfflineGroup {
     }
 }
 
-fn known(directory: &Path, store: &LogStore) -> Result<Known, GroupError> {
-    let mut written_ms = 0;
-    let mut visit = |record: &RecordView<'_>| {
-        if record.header.kind == RecordKind::Metadata {
-            written_ms = written_ms.max(record.header.wall_clock_ms);
-        }
-        Ok(())
-    };
-    reader::read(directory, Lsn::ZERO, &mut visit).map_err(GroupError::raft)?;
+fn known(store: &LogStore) -> Result<Known, GroupError> {
     let snapshot = store.snapshot();
     let mut registry = match &snapshot {
         Some(snapshot) => body::decode::<PackedRegistry>(&snapshot.registry).map_err(io::Error::other)?.0,
@@ -121,5 +112,5 @@ fn known(directory: &Path, store: &LogStore) -> Result<Known, GroupError> {
         }
     }
     let last = last.map(|last| (last.leader_id.term, last.index));
-    Ok(Known { group: store.group(), registry, last, written_ms })
+    Ok(Known { group: store.group(), registry, last, written_ms: store.newest_entry_ms() })
 }

@@ -46,8 +46,8 @@ pub fn known(known: &Known, me: NodeId, now_ms: u64) -> String {
     let (term, entry) = known.last.unwrap_or_default();
     let _ = writeln!(
         text,
-        "This node ({me}) knows cluster {} up to registry version {}, entry {entry} of term {term}, epoch {};\nits metadata log \
-         was last written {} ({}). Recover on the survivor that knows the highest entry.\n",
+        "This node ({me}) knows cluster {} up to registry version {}, entry {entry} of term {term}, epoch {};\nthat entry \
+         is of {} ({}). Recover on the survivor that knows the highest entry.\n",
         registry.cluster,
         registry.version,
         registry.current_epoch.0,
