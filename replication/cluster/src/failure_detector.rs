@@ -82,11 +82,11 @@ impl Watch<'_> {
     pub fn fail(&self, table: &mut NodeTable) -> Vec<NodeId> {
         let mine = usize::from(self.registry.voters.contains(&self.me));
         let mut failed = Vec::new();
-        let suspected = |(id, peer): (NodeId, &Peer)| peer.failed_ms.is_none().then_some(id);
-        for id in table.doubted().filter_map(suspected).collect::<Vec<_>>() {
-            let Some(peer) = table.get_mut(id) else { continue };
+        let suspected = |(place, peer): (usize, &Peer)| peer.failed_ms.is_none().then_some(place);
+        for place in table.doubted().filter_map(suspected).collect::<Vec<_>>() {
+            let Some((id, peer)) = table.at_mut(place) else { continue };
             peer.reports.retain(|reporter, said_ms| self.is_valid(*reporter, *said_ms));
-            if mine + self.count_reports(peer) >= self.registry.majority() {
+            if mine + peer.reports.len() >= self.registry.majority() {
                 peer.failed_ms = Some(self.now_ms);
                 failed.push(id);
             }

@@ -41,11 +41,8 @@ pub struct Gossip {
 impl Gossip {
     /// Whom to ping now, each at most once.
     pub fn due_pings(&mut self, watch: &Watch<'_>, table: &NodeTable, dice: &mut Dice) -> BTreeSet<NodeId> {
-        let mut due: BTreeSet<NodeId> = table
-            .iter()
-            .filter(|(id, peer)| ping_is_due(watch, *id, peer, table.ids().len(), table.count_doubted()))
-            .map(|(id, _)| id)
-            .collect();
+        let mut due: BTreeSet<NodeId> =
+            table.iter().filter(|(_, peer)| ping_is_due(watch, table, peer)).map(|(id, _)| id).collect();
         if watch.now_ms.saturating_sub(self.random_ping_ms) >= RANDOM_PING_EVERY_MS {
             self.random_ping_ms = watch.now_ms;
             due.extend(stalest_of_a_few(table, dice));
@@ -69,22 +66,21 @@ pub fn due_reconnects(watch: &Watch<'_>, table: &mut NodeTable) -> Vec<NodeId> {
     due
 }
 
-fn ping_is_due(watch: &Watch<'_>, id: NodeId, peer: &Peer, nodes: usize, doubted: usize) -> bool {
+fn ping_is_due(watch: &Watch<'_>, table: &NodeTable, peer: &Peer) -> bool {
     let ago = |then_ms: u64| watch.now_ms.saturating_sub(then_ms);
     if peer.ping_sent_ms.is_some() {
         let quarter_ms = (watch.timeout_ms / 4).max(1);
-        let many_ms = REPEAT_PING_MS_PER_DOUBTED * doubted as u64;
-        let is_voter = watch.registry.voters.contains(&id);
-        let every_ms = REPEAT_PING_MS_MAX.max(if is_voter { 0 } else { many_ms }).min(quarter_ms);
+        let many_ms = REPEAT_PING_MS_PER_DOUBTED * table.count_doubted() as u64;
+        let every_ms = REPEAT_PING_MS_MAX.max(if peer.votes { 0 } else { many_ms }).min(quarter_ms);
         return ago(peer.ping_repeated_ms) >= every_ms;
     }
     let Some(answered_ms) = peer.answered_ms else { return true };
-    if watch.registry.voters.contains(&id) && ago(answered_ms) >= watch.timeout_ms / 4 {
+    if peer.votes && ago(answered_ms) >= watch.timeout_ms / 4 {
         return true; // Whether a majority of voters is there is judged by answers, not by hearsay.
     }
     let longest_ms = watch.timeout_ms / 2;
-    let interval_ms = if watch.registry.voters.contains(&watch.me) {
-        (VOTER_PING_EVERY_MS_PER_NODE * nodes as u64).max(VOTER_PING_EVERY_MS_MIN).min(longest_ms)
+    let interval_ms = if table.i_vote() {
+        (VOTER_PING_EVERY_MS_PER_NODE * table.ids().len() as u64).max(VOTER_PING_EVERY_MS_MIN).min(longest_ms)
     } else {
         longest_ms
     };
@@ -104,18 +100,22 @@ pub fn rumours(table: &NodeTable, to: Option<NodeId>, now_ms: u64, dice: &mut Di
     let ids = table.ids();
     // Who is silent is asked whether it lives; it would hardly hear the rest.
     let is_silent = to.and_then(|to| table.get(to)).is_some_and(Peer::is_doubted);
-    let mut tell = if table.i_vote() && !is_silent { suspects(table, dice) } else { BTreeSet::new() };
+    let mut tell = if table.i_vote() && !is_silent { suspects(table, dice) } else { Vec::new() };
     let others = if is_silent { RUMOURS_MIN } else { (ids.len() / 10).clamp(RUMOURS_MIN, RUMOURS_MAX) };
     let wanted = tell.len() + others;
     for _ in 0..3 * others.min(ids.len()) {
         if tell.len() >= wanted {
             break;
         }
-        tell.insert(ids[dice.below(ids.len())]);
+        let place = dice.below(ids.len());
+        if !tell.contains(&place) {
+            tell.push(place);
+        }
     }
+    tell.sort_unstable();
     tell.into_iter()
-        .filter(|id| Some(*id) != to)
-        .filter_map(|id| table.get(id).map(|peer| (id, peer)))
+        .filter_map(|place| table.at(place))
+        .filter(|(id, _)| Some(*id) != to)
         // Of a node never heard there is nothing to tell, unless that it is silent.
         .filter(|(_, peer)| peer.heard_ms.is_some() || peer.is_doubted())
         .map(|(node, peer)| Rumour {
@@ -126,16 +126,16 @@ pub fn rumours(table: &NodeTable, to: Option<NodeId>, now_ms: u64, dice: &mut Di
         .collect()
 }
 
-/// Whom a voter tells of as suspected: those that a majority still has to agree on, then those that have failed. Where there
-/// are too many for one message, each message starts at another one.
-fn suspects(table: &NodeTable, dice: &mut Dice) -> BTreeSet<NodeId> {
+/// The places of those whom a voter tells of as suspected: first those that a majority still has to agree on, then those that have
+/// failed. Where there are too many for one message, each message starts at another one.
+fn suspects(table: &NodeTable, dice: &mut Dice) -> Vec<usize> {
     let (mut open, mut settled): (Vec<_>, Vec<_>) =
         table.doubted().partition(|(_, peer)| peer.failed_ms.is_none());
     for list in [&mut open, &mut settled] {
         let first = dice.below(list.len());
         list.rotate_left(first);
     }
-    open.into_iter().chain(settled).map(|(id, _)| id).take(SUSPECTS_MAX).collect()
+    open.into_iter().chain(settled).map(|(place, _)| place).take(SUSPECTS_MAX).collect()
 }
 
 /// What `reporter` told about others. Whether a majority may have lost somebody now. Only voters' suspicions count.

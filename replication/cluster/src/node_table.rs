@@ -35,6 +35,8 @@ pub struct Peer {
     pub failed_ms: Option<u64>,
     /// Voters that suspect it, and when they last said so.
     pub reports: BTreeMap<NodeId, u64>,
+    /// It votes in the metadata group.
+    pub votes: bool,
     /// The driver has a connection to it.
     pub connected: bool,
     /// What it last told of itself.
@@ -55,6 +57,7 @@ impl Peer {
             suspected_ms: None,
             failed_ms: None,
             reports: BTreeMap::new(),
+            votes: false,
             connected: false,
             header: None,
         }
@@ -94,8 +97,8 @@ pub struct NodeTable {
     prefixes: Vec<u64>,
     /// By place in `ids`.
     peers: Vec<Peer>,
-    /// Those suspected or failed at the last [`NodeTable::note_doubted`], and perhaps not any more.
-    doubted: Vec<NodeId>,
+    /// Where those stand who were suspected or failed at the last [`NodeTable::note_doubted`], and perhaps are not any more.
+    doubted: Vec<usize>,
     i_vote: bool,
 }
 
@@ -109,6 +112,9 @@ impl NodeTable {
             self.peers = self.ids.iter().map(peer).collect();
             self.prefixes = self.ids.iter().map(prefix).collect();
         }
+        for (id, peer) in self.ids.iter().zip(&mut self.peers) {
+            peer.votes = registry.voters.contains(id);
+        }
         self.i_vote = registry.voters.contains(&me);
         self.note_doubted();
     }
@@ -120,13 +126,24 @@ impl NodeTable {
 
     /// Takes note of who is suspected or failed now: whoever makes somebody so calls it.
     pub fn note_doubted(&mut self) {
-        self.doubted = self.iter().filter(|(_, peer)| peer.is_doubted()).map(|(id, _)| id).collect();
+        let places = self.peers.iter().enumerate().filter(|(_, peer)| peer.is_doubted());
+        self.doubted = places.map(|(place, _)| place).collect();
     }
 
-    /// Those suspected or failed.
-    pub fn doubted(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
-        let known = self.doubted.iter().filter_map(|id| Some((*id, self.get(*id)?)));
+    /// Those suspected or failed, by their place in the table.
+    pub fn doubted(&self) -> impl Iterator<Item = (usize, &Peer)> {
+        let known = self.doubted.iter().filter_map(|&place| Some((place, self.peers.get(place)?)));
         known.filter(|(_, peer)| peer.is_doubted())
+    }
+
+    /// The entry at a place.
+    pub fn at(&self, place: usize) -> Option<(NodeId, &Peer)> {
+        Some((*self.ids.get(place)?, self.peers.get(place)?))
+    }
+
+    /// The entry at a place, to change.
+    pub fn at_mut(&mut self, place: usize) -> Option<(NodeId, &mut Peer)> {
+        Some((*self.ids.get(place)?, self.peers.get_mut(place)?))
     }
 
     /// How many are suspected or failed, or were a moment ago.

@@ -47,7 +47,11 @@ fn main() -> ExitCode {
         let one = |&count: &usize| {
             let began = Instant::now();
             let figures = measure(count, plan);
-            eprintln!("{count} nodes, node timeout {timeout_ms} ms: {:.1?}", began.elapsed());
+            eprintln!(
+                "{count} nodes, node timeout {timeout_ms} ms: {:.1?}, {:?}",
+                began.elapsed(),
+                figures.brief()
+            );
             figures
         };
         tables.push((timeout_ms, options.nodes.iter().map(one).collect::<Vec<_>>()));

@@ -82,12 +82,15 @@ const HEAD: &str = "\
 # Gossip and failure detection, from 6 to 1,000 nodes
 
 Written by a program, not by hand: the real core of every node (`replication/cluster`), the real bytes of every message
-(`replication/src/wire/gossip.rs` and the frame around it, without TCP/IP's headers), in virtual time and from one seed. Messages take 1 to
-4 ms, drivers tick every 100 ms. Half of the nodes are masters, each with a replica on another machine; three machines, from 40 nodes on
-one for every ten nodes. The metadata group stands still: nobody is promoted. A size is started, watched while all is well for half a
-node timeout, then loses up to five nodes within a few seconds (at most a sixth; each is timed on its own) and gets them back, then a third of the machines
-(with a minority of the voters) are cut off from the rest for 3.5 node timeouts, then the cut is mended. CPU is the time spent in `Cluster::step` on the machine that
-ran it, cache misses of a thousand nodes in one process included; all else is the same on every machine.
+(`replication/src/wire/gossip.rs` and the frame around it, without TCP/IP's headers), in virtual time and from one seed. Messages take
+1 to 4 ms, drivers tick every 100 ms. Half of the nodes are replicas of the others, each on another machine; three machines, from 40
+nodes on one for every ten nodes. The metadata group stands still and nobody owns a slot: nobody is promoted, and who comes back is
+believed at once.
+
+A cluster is started, watched while all is well for half a node timeout, then loses up to five nodes within a few seconds (at most a
+sixth; each is timed on its own) and gets them back. Then a third of the machines, with a minority of the voters, are cut off from the
+rest until all have noticed and for half a node timeout more, and the cut is mended. CPU is the time spent in `Cluster::step` on the
+machine that ran it, the cache misses of a thousand nodes in one process included; all else is the same on every machine.
 ";
 
 const FOOT: &str = "

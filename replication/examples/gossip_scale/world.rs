@@ -1,5 +1,5 @@
 //! Many cores, nothing else: messages with delays of a few milliseconds and a cut in two, a registry that stays as it is, no
-//! metadata group. Everything follows from one seed. Leaner than the core's own test world, so that a thousand nodes fit.
+//! metadata group. Nobody owns a slot, so that nobody who comes back has to be replaced first. Everything follows from one seed. Leaner than the core's own test world, so that a thousand nodes fit.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,9 +14,7 @@ use holdfast_cluster::{
 };
 use holdfast_replication::wire::frame::FRAME_HEADER_SIZE;
 use holdfast_replication::wire::gossip;
-use holdfast_words::{
-    ClusterId, Epoch, Incarnation, LogPoint, Lsn, NodeId, SLOT_COUNT, ShardId, SlotId, SlotRange, Zone,
-};
+use holdfast_words::{ClusterId, Epoch, Incarnation, LogPoint, Lsn, NodeId, ShardId, Zone};
 
 /// Drivers tick so often.
 const TICK_MS: u64 = 100;
@@ -343,12 +341,6 @@ fn registry(records: &[NodeRecord]) -> Registry {
         done(Change::AddNode { node: record.clone(), epoch: Epoch(epoch), claims: Vec::new() });
     }
     let (masters, replicas) = records.split_at(records.len() / 2);
-    let slot = |n: usize| SlotId::new(n as u16).expect("a slot");
-    for (at, master) in masters.iter().enumerate() {
-        let bounds = |at: usize| at * usize::from(SLOT_COUNT) / masters.len();
-        let range = SlotRange { first: slot(bounds(at)), last: slot(bounds(at + 1) - 1) };
-        done(Change::AssignSlots { node: master.id, slots: vec![range] });
-    }
     for (at, replica) in replicas.iter().enumerate() {
         let elsewhere = |by: &usize| masters[(at + by) % masters.len()].zone != replica.zone;
         // Every replica the same step away, so that each master has one.
