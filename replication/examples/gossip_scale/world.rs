@@ -2,7 +2,7 @@
 //! metadata group. Nobody owns a slot, so that nobody who comes back has to be replaced first. Everything follows from one seed. Leaner than the core's own test world, so that a thousand nodes fit.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use holdfast_cluster::change::{NodeAddress, NodeRecord};
@@ -76,6 +76,8 @@ pub struct World {
     /// What row holds of column: [`SUSPECTED`], [`FAILED`].
     held: Vec<u8>,
     counting: Option<Counted>,
+    /// When counting began, and this thread's time on a processor then.
+    counting_since: (Instant, Duration),
 }
 
 impl World {
@@ -101,6 +103,7 @@ impl World {
             ticking,
             held: vec![0; count * count],
             counting: None,
+            counting_since: (Instant::now(), Duration::ZERO),
         };
         (0..count).for_each(|node| world.start(node));
         world
@@ -182,12 +185,18 @@ impl World {
 
     /// Counts from now on.
     pub fn count_from_now(&mut self) {
+        self.counting_since = (Instant::now(), on_processor());
         self.counting = Some(Counted { bytes_of: vec![0; self.nodes.len()], ..Counted::default() });
     }
 
     /// Stops counting.
     pub fn counted(&mut self) -> Counted {
-        self.counting.take().unwrap_or_default()
+        let mut counted = self.counting.take().unwrap_or_default();
+        // On a busy machine this thread stood still for a part of the time, within the steps as well as without.
+        let (since, cpu) = self.counting_since;
+        let share = (on_processor() - cpu).as_secs_f64() / since.elapsed().as_secs_f64().max(1e-9);
+        counted.cpu = counted.cpu.mul_f64(share.min(1.0));
+        counted
     }
 
     /// How many running nodes know that `node` has failed.
@@ -301,6 +310,15 @@ impl World {
         }
     }
 }
+
+/// This thread's time on a processor; standing still counts where the system does not say.
+fn on_processor() -> Duration {
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let nanoseconds = told.and_then(|text| text.split(' ').next()?.parse().ok());
+    nanoseconds.map_or_else(|| STARTED.elapsed(), Duration::from_nanos)
+}
+
+static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 fn id(dice: &mut Dice) -> [u8; 20] {
     let mut bytes = [0; 20];
