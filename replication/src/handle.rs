@@ -21,6 +21,8 @@ pub enum FailoverMode {
     Force,
     /// As `Force` where a majority of voters is there.
     Takeover,
+    /// Not a command: this node is a master, is about to stop, and wants its freshest replica to take over.
+    Away,
 }
 
 /// What the server asks of the driver; each answers when it is committed, or says why not (the text of the error reply).
@@ -40,6 +42,10 @@ pub enum Request {
     },
     /// CLUSTER FAILOVER.
     Failover(FailoverMode),
+    /// This node, a replica, is about to stop: its master is not to wait for it.
+    LeaveInSyncSet,
+    /// Is the driver there?
+    AreYouAlive,
     /// The node stops: hand the metadata leadership over, close connections.
     Stop,
 }
@@ -301,6 +307,20 @@ impl Handle {
     pub async fn stop(&self) {
         // It may have stopped already.
         self.ask(Request::Stop).await.ok();
+    }
+
+    /// A replica that is about to stop leaves the in-sync set, so that nobody waits for it.
+    ///
+    /// # Errors
+    /// When the metadata group could not decide it: the master finds out by itself, a little later.
+    pub async fn leave_in_sync_set(&self) -> Result<(), String> {
+        self.ask(Request::LeaveInSyncSet).await.map(|_| ())
+    }
+
+    /// Answers when the driver comes round to it: the bus does not hang.
+    pub async fn is_alive(&self) {
+        // A driver that has stopped does not hang.
+        self.ask(Request::AreYouAlive).await.ok();
     }
 
     /// CLUSTER FAILOVER

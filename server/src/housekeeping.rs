@@ -1,5 +1,5 @@
 //! What the node does by itself: deletes keys whose time has come, samples memory and rates, closes idle clients, takes
-//! checkpoints when the log has grown, tells systemd that it is alive.
+//! checkpoints when the log has grown.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,14 +124,5 @@ pub async fn take_checkpoints(node: Arc<Node>, mut wanted: UnboundedReceiver<&'s
         if let Err(error) = node.checkpoint().await {
             tracing::error!(reason, %error, "the checkpoint failed; the log keeps everything, so nothing is lost");
         }
-    }
-}
-
-/// Tells systemd's watchdog that the node is alive, twice per interval, where it wants to know.
-pub async fn keep_watchdog_quiet() {
-    let Some(interval) = sd_notify::watchdog_enabled() else { return };
-    loop {
-        crate::start::notify_systemd(&[sd_notify::NotifyState::Watchdog]);
-        tokio::time::sleep(interval / 2).await;
     }
 }

@@ -48,6 +48,10 @@ pub mod worker;
 pub mod listener;
 /// What the node does by itself.
 pub mod housekeeping;
+/// Going without costing clients a write.
+pub mod leave;
+/// What systemd is told.
+pub mod supervisor;
 /// Starting and stopping.
 pub mod start;
 /// A whole node in a simulated world.

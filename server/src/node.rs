@@ -42,6 +42,8 @@ pub enum Acknowledged {
 pub struct ShutdownRequest {
     /// Take a checkpoint first, so that the next start is quick.
     pub checkpoint: bool,
+    /// A master hands over to a replica before anything else.
+    pub hand_over: bool,
 }
 
 /// What all workers share.

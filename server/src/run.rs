@@ -317,6 +317,9 @@ fn refuse(
     ReplyWriter::new(&mut output.bytes, session.protocol).error(error);
     output.gate_nothing();
     node.stats.error_replies.add(1);
+    if matches!(error, CommandError::Moved { .. }) {
+        node.stats.redirections.add(1);
+    }
     if let Some(id) = id {
         node.stats.command(id).failed.add(1);
     }

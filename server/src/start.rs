@@ -20,7 +20,8 @@ use crate::commands::admin::resolve;
 use crate::config::{Config, Invocation, SharedConfig, WriteAck};
 use crate::node::{Node, ShutdownRequest};
 use crate::pause::Pause;
-use crate::{housekeeping, listener, logging, platform, worker};
+use crate::supervisor::Watchdog;
+use crate::{housekeeping, leave, listener, logging, platform, supervisor, worker};
 
 /// The bus listens so far above the clients' port (Redis Cluster specification, "The Cluster bus").
 const BUS_PORT_OFFSET: u16 = 10_000;
@@ -179,16 +180,18 @@ fn serve(store: Arc<Store>, config: SharedConfig, snapshot: &Config) -> Result<(
     let (checkpoint_wanted, checkpoints) = mpsc::unbounded_channel();
     let node = Node::new(store, config, cluster, standalone, pause, workers, checkpoint_wanted);
     let mut senders = Vec::new();
+    let mut watchdog = Watchdog::from_environment();
     for index in 0..workers {
         let (sender, accepted) = mpsc::unbounded_channel();
         senders.push(sender);
         let node = node.clone();
-        let work = move || block_on(worker::run(node, accepted));
-        threads::spawn(&format!("worker-{index}"), work)
-            .map_err(|error| format!("cannot start a worker: {error}"))?;
+        let name = format!("worker-{index}");
+        let pulse = watchdog.pulse(&name);
+        let work = move || block_on(pulse.of(worker::run(node, accepted)));
+        threads::spawn(&name, work).map_err(|error| format!("cannot start a worker: {error}"))?;
     }
-    let expiry = node.clone();
-    let work = move || block_on(housekeeping::expire_keys(expiry));
+    let (expiry, pulse) = (node.clone(), watchdog.pulse("expiry"));
+    let work = move || block_on(pulse.of(housekeeping::expire_keys(expiry)));
     threads::spawn("expiry", work).map_err(|error| format!("cannot start the expiry thread: {error}"))?;
     block_on(async {
         for listener in listeners {
@@ -203,13 +206,14 @@ fn serve(store: Arc<Store>, config: SharedConfig, snapshot: &Config) -> Result<(
         }
         tokio::spawn(housekeeping::once_a_second(node.clone()));
         tokio::spawn(housekeeping::take_checkpoints(node.clone(), checkpoints));
-        tokio::spawn(housekeeping::keep_watchdog_quiet());
-        notify_systemd(&[sd_notify::NotifyState::Ready]);
+        tokio::spawn(watchdog.keep_quiet(node.clone()));
+        let ready = tokio::spawn(supervisor::tell_when_ready(node.clone()));
         let request = tokio::select! {
             request = node.shutdown_requested() => request,
-            () = terminated() => ShutdownRequest { checkpoint: true },
+            () = terminated() => ShutdownRequest { checkpoint: true, hand_over: true },
         };
-        notify_systemd(&[sd_notify::NotifyState::Stopping]);
+        ready.abort();
+        supervisor::tell_stopping();
         let stopped = stop(&node, request).await;
         if let Some(peers) = node.peers() {
             peers.stop().await;
@@ -296,9 +300,12 @@ pub(crate) fn hold_writes(pause: &Arc<Pause>) -> HoldWrites {
     Arc::new(move |hold| pause.hold_writes(hold.then(|| platform::wall_clock_ms() + HELD_MS_MAX)))
 }
 
-/// The last things: no write is taken any more, the log is durable, a checkpoint makes the next start quick.
+/// The last things: somebody else is master, no write is taken any more, the log is durable, a checkpoint makes the next start quick.
 pub(crate) async fn stop(node: &Arc<Node>, request: ShutdownRequest) -> Result<(), String> {
-    tracing::info!(checkpoint = request.checkpoint, "stopping");
+    tracing::info!(checkpoint = request.checkpoint, hand_over = request.hand_over, "stopping");
+    if request.hand_over {
+        leave::hand_over(node).await;
+    }
     if request.checkpoint
         && let Err(error) = node.checkpoint().await
     {
@@ -306,6 +313,9 @@ pub(crate) async fn stop(node: &Arc<Node>, request: ShutdownRequest) -> Result<(
     }
     let log = node.store.log().clone();
     let synced = log.write_up_to(log.end().lsn).and_then(|()| log.sync());
+    if request.hand_over {
+        leave::leave_in_sync_set(node).await;
+    }
     match synced {
         Ok(lsn) => {
             tracing::info!(durable_lsn = lsn.0, "stopped");
@@ -327,12 +337,5 @@ async fn terminated() {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-    }
-}
-
-/// Tells systemd, where it listens.
-pub fn notify_systemd(states: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "systemd was not told");
     }
 }

@@ -59,6 +59,8 @@ pub struct Stats {
     pub keyspace_hits: Counter,
     /// Reads that did not.
     pub keyspace_misses: Counter,
+    /// Commands sent to another node (MOVED).
+    pub redirections: Counter,
     /// Error replies.
     pub error_replies: Counter,
     /// Per command, by [`CommandId`].
@@ -77,6 +79,7 @@ impl Default for Stats {
             evicted_keys: Counter::default(),
             keyspace_hits: Counter::default(),
             keyspace_misses: Counter::default(),
+            redirections: Counter::default(),
             error_replies: Counter::default(),
             per_command: CommandId::all().map(|_| CommandStats::default()).collect(),
         }
@@ -101,6 +104,7 @@ impl Stats {
             &self.evicted_keys,
             &self.keyspace_hits,
             &self.keyspace_misses,
+            &self.redirections,
             &self.error_replies,
         ];
         counters.into_iter().for_each(Counter::reset);

@@ -230,6 +230,11 @@ impl Slots {
         self.closed.store(false, Ordering::SeqCst);
     }
 
+    /// Whether commands may change the slots.
+    pub fn are_open_to_commands(&self) -> bool {
+        !self.closed.load(Ordering::SeqCst)
+    }
+
     /// `flag` no longer hears of `key`.
     pub fn unwatch(&self, key: &[u8], flag: &WatchFlag) {
         self.with(SlotId::of_key(key), |slot| slot.unwatch(key, flag));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// One reply.
@@ -99,10 +99,33 @@ impl Client {
     /// # Errors
     /// When nobody listens there.
     pub fn connect(port: u16) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), Duration::from_secs(5))?;
+        Self::connect_to(([127, 0, 0, 1], port).into(), Duration::from_secs(5))
+    }
+
+    /// Connects to a node of any machine.
+    ///
+    /// # Errors
+    /// When nobody listens there, or the machine does not answer within this time.
+    pub fn connect_to(address: SocketAddr, patience: Duration) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, patience)?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         stream.set_nodelay(true)?;
         Ok(Self { stream: BufReader::new(stream) })
+    }
+
+    /// Whether the node has hung up while nothing was asked of it: a client that waits for events would know by now.
+    pub fn is_hung_up(&self) -> bool {
+        let stream = self.stream.get_ref();
+        let look = || {
+            stream.set_nonblocking(true)?;
+            let seen = stream.peek(&mut [0]);
+            stream.set_nonblocking(false)?;
+            seen
+        };
+        match look() {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        }
     }
 
     /// How long a reply may take.

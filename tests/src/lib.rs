@@ -31,3 +31,5 @@ pub mod load;
 pub mod foreign_clients;
 /// A power cut as a node's log sees it.
 pub mod lost_tail;
+/// Machines of the test's own.
+pub mod machines;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::client::Reply;
 use crate::router::Router;
@@ -24,6 +24,8 @@ pub struct Written {
     pub errors: BTreeMap<String, u64>,
     /// How often a connection failed.
     pub failures: u64,
+    /// How they failed, each once, with how often and when first, by the clock of the wall.
+    pub failure_texts: BTreeMap<String, (u64, String)>,
     /// The most redirections that one write needed.
     pub longest_chain: usize,
     /// The longest time between two acknowledgements to one writer.
@@ -40,11 +42,16 @@ pub struct Load {
 impl Load {
     /// Starts writers on keys that begin with `prefix`.
     pub fn start(ports: &[u16], writers: usize, prefix: &str) -> Self {
+        Self::start_with(|| Router::new(ports), writers, prefix)
+    }
+
+    /// The same, with clients made by `router`.
+    pub fn start_with(router: impl Fn() -> Router, writers: usize, prefix: &str) -> Self {
         let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let writers = (0..writers).map(|writer| {
             let (stop, acknowledged, prefix) =
                 (stop.clone(), acknowledged.clone(), format!("{prefix}:{writer}"));
-            let router = Router::new(ports);
+            let router = router();
             std::thread::spawn(move || write(router, &prefix, &stop, &acknowledged))
         });
         let writers = writers.collect();
@@ -75,6 +82,9 @@ impl Load {
             all.failures += one.failures;
             all.longest_chain = all.longest_chain.max(one.longest_chain);
             all.longest_gap = all.longest_gap.max(one.longest_gap);
+            for (text, (count, first)) in one.failure_texts {
+                all.failure_texts.entry(text).or_insert((0, first)).0 += count;
+            }
             one.errors.into_iter().for_each(|(text, count)| *all.errors.entry(text).or_default() += count);
         }
         all
@@ -100,8 +110,10 @@ fn write(mut router: Router, prefix: &str, stop: &AtomicBool, acknowledged: &Ato
                 *written.errors.entry(reply.to_string()).or_default() += 1;
                 std::thread::sleep(Duration::from_millis(10));
             }
-            Err(_) => {
+            Err(error) => {
                 written.failures += 1;
+                let first = || (0, wall_clock());
+                written.failure_texts.entry(error.to_string()).or_insert_with(first).0 += 1;
                 std::thread::sleep(Duration::from_millis(10));
             }
         }
@@ -110,10 +122,21 @@ fn write(mut router: Router, prefix: &str, stop: &AtomicBool, acknowledged: &Ato
     written
 }
 
+/// Hours, minutes, seconds and milliseconds, to be found in the nodes' logs.
+fn wall_clock() -> String {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let (seconds, ms) = (since.as_secs(), since.subsec_millis());
+    format!("{:02}:{:02}:{:02}.{ms:03}", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60)
+}
+
 impl Written {
     /// What was acknowledged and is not there: keys, and how many numbers they lack.
     pub fn lost(&self, ports: &[u16]) -> Vec<String> {
-        let mut router = Router::new(ports);
+        self.lost_to(Router::new(ports))
+    }
+
+    /// The same, as this client sees it.
+    pub fn lost_to(&self, mut router: Router) -> Vec<String> {
         let mut lost = Vec::new();
         for (key, numbers) in &self.acknowledged {
             let found = router.call(&["SMEMBERS", key]).expect("the cluster answers").array();

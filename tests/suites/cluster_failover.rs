@@ -79,6 +79,26 @@ fn the_replica_of_a_killed_master_serves_every_key_and_the_master_returns_as_its
 }
 
 #[test]
+fn a_master_that_is_stopped_hands_over_first_and_no_write_fails() {
+    let mut cluster = CLUSTER.lend();
+    let load = Load::start(&cluster.ports(), 4, "stopped");
+    load.wait_for_more(1000);
+    let (master, replica) = cluster.shards(0)[0];
+    let stopping = Instant::now();
+    cluster.stop(master);
+    println!("a master stopped within {:?}", stopping.elapsed());
+    assert!(cluster.is_master(replica), "it took over before the stop ended\n{}", cluster.logs());
+    load.wait_for_more(1000);
+    cluster.restart(master);
+    cluster.wait_until_whole();
+    let written = load.stop();
+    println!("the longest wait of a writer was {:?}", written.longest_gap);
+    assert_eq!((&written.errors, written.failures), (&Default::default(), 0));
+    assert_eq!(written.lost(&cluster.ports()), Vec::<String>::new());
+    cluster.assert_equal_digests();
+}
+
+#[test]
 fn every_acknowledged_write_is_there_after_all_six_are_killed_at_once() {
     let mut cluster = CLUSTER.lend();
     let count = key_count();

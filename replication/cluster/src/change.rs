@@ -279,6 +279,8 @@ pub enum Refusal {
     FailoverNeedsReplica,
     /// CLUSTER FAILOVER with a dead master.
     FailoverMasterDown,
+    /// A master that is to hand over has no replica that is well, or is none.
+    NobodyTakesOver(ShardId),
     /// No majority of voters answers, so nothing can be decided.
     NoMajority,
     /// CLUSTER MEET between two clusters that both have more than one node or data.
@@ -329,6 +331,9 @@ impl fmt::Display for Refusal {
             Self::FailoverNeedsReplica => f.write_str("You should send CLUSTER FAILOVER to a replica"),
             Self::FailoverMasterDown => {
                 f.write_str("Master is down or failed, please use CLUSTER FAILOVER FORCE")
+            }
+            Self::NobodyTakesOver(shard) => {
+                write!(f, "No replica of shard {shard} can take over: none is well")
             }
             Self::NoMajority => f.write_str("No majority of the voters is reachable, nothing can be decided"),
             Self::MergeRefused => f.write_str(

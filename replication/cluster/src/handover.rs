@@ -1,6 +1,6 @@
 //! Planned failover (CLUSTER FAILOVER): the replica asks through the register, the master holds writes and tells the
 //! end of its log, the replica catches up and is promoted. Abort and promotion are compare-and-sets on one register,
-//! so that writes resume only once the promotion can no longer happen.
+//! so that writes resume only once the promotion can no longer happen. A master that is about to stop begins it itself.
 
 use holdfast_words::{Epoch, LogPoint, NodeId, ShardId};
 
@@ -46,6 +46,28 @@ pub fn may_fail_over(registry: &Registry, me: NodeId) -> Result<(ShardId, &Shard
     Ok((shard, register))
 }
 
+/// The handover with which the master `me` leaves. Who takes over: of the replicas whom `positions` knows to be well, one in sync
+/// rather than another (which is sure to have caught up, too, when it is promoted, but may need longer), and the freshest.
+pub fn leave(
+    registry: &Registry,
+    me: NodeId,
+    positions: impl Fn(NodeId) -> Option<Positions>,
+) -> Result<Change, Refusal> {
+    let (shard, register) = registry.shard_of(me).ok_or(Refusal::UnknownNode(me))?;
+    if register.master != me {
+        return Err(Refusal::NobodyTakesOver(shard));
+    }
+    if register.pending.is_some() {
+        return Err(Refusal::ElectionUnderWay(shard));
+    }
+    let written = |node| positions(node).filter(|at| at.shard == shard && at.whole).map(|at| at.written);
+    let may = |node: &&NodeId| registry.nodes.get(node).is_some_and(|record| !record.no_failover);
+    let standing = |&node: &NodeId| Some((register.in_sync.contains(&node), written(node)?, node));
+    let best = register.replicas.iter().filter(may).filter_map(standing).max();
+    let (.., to) = best.ok_or(Refusal::NobodyTakesOver(shard))?;
+    Ok(Change::BeginHandover { shard, expected: register.seen(), to })
+}
+
 impl Taking {
     /// The command was given.
     pub fn ask(&mut self, now_ms: u64) {
@@ -81,7 +103,7 @@ impl Taking {
             _ => None,
         };
         if mine.is_some() && self.asked_ms.is_none() {
-            // Begun by somebody else (the metadata leader spreads masters), unless it was this node and it gave up since.
+            // Begun by somebody else (the metadata leader spreads masters, the master stops), unless it was this node and it gave up since.
             let is_late = self.gave_up_ms.is_some_and(|then| now_ms.saturating_sub(then) < HANDOVER_MS_MAX);
             self.asked_ms = Some(if is_late { now_ms.saturating_sub(HANDOVER_MS_MAX) } else { now_ms });
         }

@@ -64,6 +64,8 @@ pub enum Failover {
     Force,
     /// TAKEOVER: as FORCE; without a majority of voters it is refused.
     Takeover,
+    /// This node, a master, is about to stop: the freshest member of the in-sync set is asked to take over.
+    Away,
 }
 
 /// One thing that happened.
@@ -102,7 +104,7 @@ pub enum Input {
     HoldsKeys(bool),
     /// CLUSTER MEET. Answered at once; the meeting goes on for the node timeout.
     Meet(Target),
-    /// CLUSTER FAILOVER on this node. Answered when it has begun.
+    /// CLUSTER FAILOVER on this node, or its wish to be replaced. Answered when it has begun.
     Failover(Failover),
     /// The address, zone or flags changed (CONFIG SET; the own address became known).
     Myself(Myself),

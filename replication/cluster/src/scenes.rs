@@ -548,6 +548,36 @@ fn a_planned_failover_waits_for_the_last_held_write() {
 }
 
 #[test]
+fn a_master_that_stops_hands_over_to_its_replica_by_its_own_wish() {
+    for seed in 0..10 {
+        let mut w = three_and_three(seed);
+        for _ in 0..20 {
+            assert!(w.write(1));
+            w.run(3);
+        }
+        w.command(1, Input::Failover(Failover::Away));
+        assert_eq!(w.answers, [Ok(())]);
+        w.run(2000);
+        assert_eq!(w.master_of(1, 1), 4);
+        assert!(w.log_of(4) >= w.acknowledged[&shard_id(1)]);
+        assert!(w.first(|e| matches!(e, Event::Failed { .. } | Event::Fence { .. })).is_none());
+        assert_eq!(w.registry(1).shards[&shard_id(1)].pending, None);
+    }
+}
+
+#[test]
+fn a_master_that_stops_asks_nobody_to_take_over_who_does_not_answer() {
+    let mut w = three_and_three(1);
+    w.kill(4);
+    w.run(10_000);
+    w.command(1, Input::Failover(Failover::Away));
+    assert_eq!(w.answers, [Err(Refusal::NobodyTakesOver(shard_id(1)))]);
+    w.command(2, Input::Failover(Failover::Away));
+    w.run(2000);
+    assert_eq!(w.master_of(2, 2), 5, "another shard's replica is well");
+}
+
+#[test]
 fn a_planned_failover_that_takes_too_long_is_undone() {
     let mut w = three_and_three(1);
     w.nodes.get_mut(&node_id(4)).unwrap().stalled = true;

@@ -327,6 +327,10 @@ impl Driver {
                 return self.propose(change, move |result| Back::Proposed(answer, result));
             }
             Request::Reset { hard } => return self.reset(hard, answer),
+            Request::LeaveInSyncSet => match self.without_me() {
+                Some(change) => return self.propose(change, move |result| Back::Proposed(answer, result)),
+                None => None,
+            },
             Request::Meet { bus } => {
                 let target = Target { ip: bus.ip().to_string(), bus_port: bus.port() };
                 self.step(Input::Meet(target)).await
@@ -336,11 +340,12 @@ impl Driver {
                     FailoverMode::Handover => Failover::Graceful,
                     FailoverMode::Force => Failover::Force,
                     FailoverMode::Takeover => Failover::Takeover,
+                    FailoverMode::Away => Failover::Away,
                 };
                 self.step(Input::Failover(kind)).await
             }
-            // Taken care of by whoever runs the driver.
-            Request::Stop => None,
+            // The answer is the answer; to stop is taken care of by whoever runs the driver.
+            Request::AreYouAlive | Request::Stop => None,
         };
         let result = match out {
             Some(Err(refusal)) => Err(refusal.to_string()),
@@ -464,6 +469,17 @@ impl Driver {
         self.changing_in_sync = true;
         let change = Change::SetInSync { shard, expected: register.seen(), from, to };
         self.propose(change, |result| Back::InSync(result.err()));
+    }
+
+    /// The in-sync set without this replica.
+    fn without_me(&self) -> Option<Change> {
+        let registry = self.decided.borrow().registry.clone();
+        let me = self.me.identity().node;
+        let (shard, register) = registry.shard_of(me)?;
+        let from = register.in_sync.clone();
+        let mut to = from.clone();
+        let leaves = register.master != me && register.pending.is_none() && to.remove(&me);
+        leaves.then(|| Change::SetInSync { shard, expected: register.seen(), from, to })
     }
 
     /// A master whose log may have lost its end has the freshest of the in-sync set found, which may be itself.

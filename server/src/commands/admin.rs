@@ -72,14 +72,15 @@ pub fn bgrewriteaof(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
     Ok(Next::Reply)
 }
 
-/// SHUTDOWN [NOSAVE|SAVE] [NOW] [FORCE] [ABORT]: the log is made durable in any case; NOSAVE only skips the checkpoint.
+/// SHUTDOWN [NOSAVE|SAVE] [NOW] [FORCE] [ABORT]: the log is made durable in any case; NOSAVE skips the checkpoint, NOW and FORCE
+/// the handover to a replica.
 pub fn shutdown(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
-    let mut request = ShutdownRequest { checkpoint: true };
+    let mut request = ShutdownRequest { checkpoint: true, hand_over: true };
     for word in &context.call.arguments[1..] {
         match word.to_ascii_lowercase().as_slice() {
             b"nosave" => request.checkpoint = false,
             b"save" => request.checkpoint = true,
-            b"now" | b"force" => {}
+            b"now" | b"force" => request.hand_over = false,
             b"abort" => return Err(CommandError::Text("ERR No shutdown in progress.".into())),
             _ => return Err(CommandError::Syntax),
         }

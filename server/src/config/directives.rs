@@ -187,12 +187,11 @@ pub static DIRECTIVES: &[Directive] = &[
     text("ignore-warnings", "").not_needed("there are no start-up warnings to ignore"),
     integer("hz", 0, i32::MAX as i64, "10"),
     flag("dynamic-hz", "yes").not_needed("background work adapts itself"),
-    count("shutdown-timeout", "10")
-        .not_needed("a stopping master hands its log over as far as its replicas take it"),
+    count("shutdown-timeout", "10"),
     row("shutdown-on-sigint", Kind::Words, "default")
-        .not_needed("SIGINT and SIGTERM take a checkpoint and stop"),
+        .not_needed("SIGINT and SIGTERM hand over, take a checkpoint and stop"),
     row("shutdown-on-sigterm", Kind::Words, "default")
-        .not_needed("SIGINT and SIGTERM take a checkpoint and stop"),
+        .not_needed("SIGINT and SIGTERM hand over, take a checkpoint and stop"),
     // Who may do what.
     text("requirepass", ""),
     text("masterauth", "").fixed(),

@@ -61,6 +61,10 @@ const NOTES: &[(&str, &str)] = &[
         "write-ack",
         "holdfast's own. `in-sync`: two machines, or the disk of a master that is alone; without a cluster it is as `local`.",
     ),
+    (
+        "shutdown-timeout",
+        "How long a stopping master waits for a replica to take over; Redis: for its replicas to catch up.",
+    ),
     ("replica-lag-max", "holdfast's own. A write waits at most so long for a replica that is gone."),
 ];
 

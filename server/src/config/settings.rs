@@ -287,6 +287,8 @@ settings! {
     unclean_failover: bool = "unclean-failover",
     /// What an acknowledged write has reached.
     write_ack: WriteAck = "write-ack",
+    /// Seconds that a stopping master waits for its handover.
+    shutdown_timeout: u64 = "shutdown-timeout",
     /// Milliseconds that a replica may be behind before it is dropped from the in-sync set.
     replica_lag_max: u64 = "replica-lag-max",
     /// Replicas without which writes are refused.

@@ -3,7 +3,7 @@
 use crate::change::{Change, Refusal};
 use crate::cluster::{Cluster, watch};
 use crate::events::Event;
-use crate::handover::{GivingStep, TakingStep, may_fail_over};
+use crate::handover::{GivingStep, TakingStep, leave, may_fail_over};
 use crate::interface::{Destination, Failover, Outputs};
 use crate::message::Positions;
 use crate::shard_register::Pending;
@@ -36,6 +36,15 @@ impl Cluster {
         out: &mut Outputs,
     ) -> Result<(), Refusal> {
         let registry = self.registry.clone();
+        if kind == Failover::Away {
+            let positions = |node| {
+                let is_well = self.table.health(node) == Health::Fine;
+                self.table.get(node).filter(|_| is_well)?.header.as_ref()?.positions
+            };
+            let begin = leave(&registry, self.me, positions)?;
+            self.propose(now_ms, begin, out);
+            return Ok(());
+        }
         let (shard, register) = may_fail_over(&registry, self.me)?;
         if !watch(&registry, self, now_ms).hears_majority(&self.table) {
             return Err(Refusal::NoMajority);
@@ -50,7 +59,7 @@ impl Cluster {
                 self.taking.ask(now_ms);
                 Ok(())
             }
-            Failover::Force | Failover::Takeover => {
+            Failover::Force | Failover::Takeover | Failover::Away => {
                 let begin = Change::BeginElection { shard, expected, candidate: Some(self.me) };
                 self.propose(now_ms, begin, out);
                 Ok(())
