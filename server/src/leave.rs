@@ -10,6 +10,8 @@ use crate::platform;
 const LOOK_MS: u64 = 10;
 /// A handover that was not begun is asked for anew after this time.
 const ASK_AGAIN_MS: u64 = 1000;
+/// The heir hangs up when it has become master, which this node may hear a moment later. One that is away for longer has stopped.
+const HEIR_AWAY_MS_MAX: u64 = 1000;
 /// No client was sent away for so long: they all know.
 const QUIET_MS: u64 = 300;
 /// Clients are waited for at most so long: some never learn.
@@ -42,9 +44,11 @@ fn serves_slots(cluster: &Handle) -> bool {
 
 /// Ends when another node is master; says why when that will not be.
 async fn replaced(cluster: &Handle) -> Result<(), String> {
-    let mut asked_ms = None;
+    let (mut asked_ms, mut connected_ms) = (None, now_ms());
     while !cluster.is_replica() {
-        if !cluster.replicas().iter().any(|replica| replica.online) {
+        if cluster.replicas().iter().any(|replica| replica.online) {
+            connected_ms = now_ms();
+        } else if asked_ms.is_none() || now_ms() - connected_ms >= HEIR_AWAY_MS_MAX {
             return Err("no replica is connected".into());
         }
         if asked_ms.is_none_or(|asked_ms| now_ms() - asked_ms >= ASK_AGAIN_MS) {
