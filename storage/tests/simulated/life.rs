@@ -27,7 +27,7 @@ pub fn live(seed: u64) -> (Vec<String>, Option<Finding>) {
     let world = SmallWorld::of_seed(seed);
     let installed = install(world.clone());
     let mut node = Node::new(seed, world.clone(), installed);
-    let finding = (0..LIVES).try_for_each(|_| node.life()).err();
+    let finding = (0..LIVES).try_for_each(|_| node.life()).and_then(|()| node.rot()).err();
     node.note_disk();
     (world.trace(), finding)
 }
@@ -133,6 +133,33 @@ impl Node {
         self.store = Some(store);
         self.note_disk();
         Ok(())
+    }
+
+    /// A bit of some file turns over: that is noticed, or does not matter.
+    fn rot(&mut self) -> Result<(), Finding> {
+        self.start()?;
+        for _ in 0..self.dice.u32(1..40) {
+            self.step();
+        }
+        let store = self.store().clone();
+        let is_synced = store.log().sync().is_ok();
+        drop(store);
+        self.store = None;
+        self.world.drop_tasks();
+        self.disk.kill(Path::new(ROOT));
+        self.disk.heal(Path::new(ROOT));
+        let files = self.disk.files(Path::new(ROOT)).map_err(|error| error.to_string())?;
+        let path = &files[self.dice.usize(..files.len())];
+        let at = self.disk.rot(path, &mut self.dice).map_err(|error| error.to_string())?;
+        match self.start() {
+            Err(finding) if finding.contains("does not open") => {
+                self.note(format_args!("{finding}"));
+                Ok(())
+            }
+            // What was never synced may break off where a bit turned over: such a log has failed.
+            Err(finding) if is_synced => Err(format!("byte {at:?} of {} rotted: {finding}", path.display())),
+            _ => Ok(()),
+        }
     }
 
     fn step(&mut self) {

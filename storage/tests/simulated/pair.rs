@@ -171,7 +171,8 @@ impl Pair {
             30 => drop(self.change_roles()),
             31 => self.die(master)?,
             32 => self.die(replica)?,
-            33 | 34 => self.limit(),
+            33 => self.limit(),
+            34 => self.change_faults(),
             35 => self.copy_all().unwrap_or(()),
             _ => self.join()?,
         }
@@ -196,6 +197,20 @@ impl Pair {
         let changes_left = Some(self.dice.u64(..80));
         let member = &self.members[self.dice.usize(..2)];
         member.disk.set_faults(&member.root, Faults { changes_left, ..Faults::default() });
+    }
+
+    /// One of them has a slow, full or broken disk for a while.
+    fn change_faults(&mut self) {
+        let mut faults = Faults::default();
+        match self.dice.u32(..6) {
+            0 => faults.sync_error = Some(libc::EIO),
+            1 => faults.write_error = Some(libc::EIO),
+            2 => faults.sync_delay = Duration::from_millis(self.dice.u64(..900)),
+            3 | 4 => faults.space_left = Some(self.dice.u64(..60_000)),
+            _ => {}
+        }
+        let member = &self.members[self.dice.usize(..2)];
+        member.disk.set_faults(&member.root, faults);
     }
 
     fn checkpoint(&mut self) {
@@ -351,6 +366,10 @@ impl Pair {
         self.members[1 - self.master].has_joined = true;
         master.log().write_up_to(newest)?;
         while replica.log().positions().written_lsn() < newest {
+            if replica.log().end().lsn >= newest {
+                // Taken, and not written: its disk is full.
+                return Err(Failed);
+            }
             self.follow()?;
         }
         replica.log().sync()?;

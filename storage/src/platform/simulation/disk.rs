@@ -229,6 +229,23 @@ impl Disk {
         Ok(at)
     }
 
+    /// The files below `directory`, in order.
+    ///
+    /// # Errors
+    /// When there is no such directory.
+    pub fn files(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for name in self.list(directory)? {
+            let path = directory.join(name);
+            match self.files(&path) {
+                Ok(below) => found.extend(below),
+                Err(error) if error.raw_os_error() == Some(libc::ENOTDIR) => found.push(path),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
     /// A number that is the same for equal contents of the whole disk, synced and not.
     pub fn fingerprint(&self) -> u32 {
         let state = self.state.lock();
