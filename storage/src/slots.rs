@@ -506,8 +506,11 @@ impl SlotSet<'_> {
             }
             let appended = self.log.append(self.record.as_mut_slice());
             if appended.is_err() {
-                // Nobody commits them any more.
-                self.held.iter_mut().for_each(|held| held.body.clear());
+                // Nobody commits them any more, and no reply may show them: it would wait for an LSN that never comes.
+                for held in self.held.iter_mut().filter(|held| !held.body.is_empty()) {
+                    held.slot.newest_lsn = Lsn(u64::MAX);
+                    held.body.clear();
+                }
             }
             let end = appended?;
             for held in self.held.iter_mut().filter(|held| !held.body.is_empty()) {

@@ -515,8 +515,21 @@ impl Store {
     }
 
     /// One slot's image as of now, encoded: for a replica's full copy.
-    pub fn image_of(&self, slot: SlotId, builder: &mut ImageBuilder) {
+    ///
+    /// # Errors
+    /// When the log has failed: the slot may hold changes that it did not take, which nobody else must see.
+    pub fn image_of(&self, slot: SlotId, builder: &mut ImageBuilder) -> Result<(), AppendError> {
         Source(self).copy_slot(slot, builder);
+        self.check_log()
+    }
+
+    /// Whether memory is not ahead of the log. To be asked after the slots were looked at: a change that the log refuses is in its
+    /// slot only when it has failed.
+    fn check_log(&self) -> Result<(), AppendError> {
+        match self.log.health() {
+            LogHealth::Poisoned(reason) => Err(AppendError::Poisoned(reason)),
+            LogHealth::Good | LogHealth::NoSpace => Ok(()),
+        }
     }
 
     /// Digest of all slots: equal data, equal digests.
@@ -598,10 +611,7 @@ impl SlotSource for Source<'_> {
 
     fn wait_until_safe(&self, lsn: Lsn) -> Result<(), String> {
         let log = &self.0.log;
-        if let LogHealth::Poisoned(reason) = log.health() {
-            // Slots may hold changes that the log did not take: no image must say that they were made.
-            return Err(reason);
-        }
+        self.0.check_log().map_err(|error| error.to_string())?;
         if log.positions().durable_lsn() >= lsn {
             return Ok(());
         }

@@ -38,7 +38,7 @@ fn images(store: &Store) -> Vec<Vec<u8>> {
         if store.slots().with(slot, |slot| slot.sequence() == SlotSequence::ZERO) {
             continue;
         }
-        store.image_of(slot, &mut builder);
+        store.image_of(slot, &mut builder).unwrap();
         let mut rest = builder.finish().1;
         while !rest.is_empty() {
             let length = ChunkHeader::decode(rest).unwrap().chunk_length() as usize;

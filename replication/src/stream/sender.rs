@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use holdfast_storage::checkpoint::image_format::{ChunkHeader, Compression, ImageBuilder};
-use holdfast_storage::log::ReadError;
+use holdfast_storage::log::{AppendError, ReadError};
 use holdfast_words::{Epoch, LogPoint, Lsn, NodeId, SLOT_COUNT, ShardId, SlotId};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -348,12 +348,13 @@ impl Stream<'_> {
                 continue;
             }
             let work = move || {
-                store.image_of(slot, &mut builder);
+                store.image_of(slot, &mut builder)?;
                 let image = builder.finish().1.to_vec();
-                (builder, image)
+                Ok::<_, AppendError>((builder, image))
             };
             let done = platform::off_thread(work).await;
-            let (back, image) = done.map_err(|error| SendError::Image(error.to_string()))?;
+            let made = done.map_err(|error| SendError::Image(error.to_string()))?;
+            let (back, image) = made.map_err(|error| SendError::Image(error.to_string()))?;
             builder = back;
             let mut rest = image.as_slice();
             while !rest.is_empty() {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_storage::checkpoint::image_format::{Compression, ImageBuilder};
 use holdfast_storage::data_dir::DataDir;
 use holdfast_storage::log::{FsyncPolicy, LogConfig};
 use holdfast_storage::mutation::{Expiry, Mutation};
@@ -60,7 +61,7 @@ fn a_log_whose_sync_failed_is_written_again_by_the_next_start_and_so_survives_a_
 }
 
 #[test]
-fn no_image_says_what_a_failed_log_did_not_take() {
+fn no_image_and_no_reply_says_what_a_failed_log_did_not_take() {
     let (_, _installed) = world();
     let disk = disk::machine_disk("machine");
     let store = open(FsyncPolicy::No);
@@ -69,6 +70,10 @@ fn no_image_says_what_a_failed_log_did_not_take() {
     assert_eq!(set(&store, "key"), None);
     disk.heal(Path::new(ROOT));
     store.checkpoint().unwrap_err();
+    let slot = SlotId::of_key(b"key");
+    store.image_of(slot, &mut ImageBuilder::new(Compression::Lz4)).unwrap_err();
+    let newest = store.slots().with(slot, |slot| slot.newest_lsn());
+    assert!(newest > store.log().end().lsn, "a reply that shows it waits for ever");
     drop(store);
     disk.kill(Path::new(ROOT));
     assert_eq!(open(FsyncPolicy::No).slots().key_count(), 0);

@@ -237,11 +237,14 @@ impl Pair {
         let mut bytes = Vec::new();
         master.log().read_chunk(from, self.dice.usize(1..9000), &mut bytes)?;
         let to = from.advance(bytes.len() as u64);
-        // Whether it takes them or fails in between, the log's end tells what it has.
         let news = self.members[self.master].made.iter().filter(|made| from < made.end && made.end <= to);
         let news: Vec<Rc<Made>> = news.cloned().collect();
+        let taken = replica.append_received(from, &bytes);
+        // Refused, taken, or failed in between: its log's end tells what it has.
+        let end = replica.log().end().lsn;
+        let news = news.into_iter().filter(|made| made.end <= end);
         self.members[1 - self.master].made.extend(news);
-        replica.append_received(from, &bytes)?;
+        taken?;
         Ok(())
     }
 
@@ -354,7 +357,7 @@ impl Pair {
             if self.dice.u32(..10) == 0 {
                 self.write(self.master);
             }
-            master.image_of(slot, &mut builder);
+            master.image_of(slot, &mut builder)?;
             let mut rest = builder.finish().1;
             while !rest.is_empty() {
                 let length = ChunkHeader::decode(rest)?.chunk_length() as usize;
