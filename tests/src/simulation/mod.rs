@@ -1,0 +1,27 @@
+//! Six whole nodes, their network, disks and clocks, and their clients, in one process, on one thread, from one seed. Modules in
+//! layer order, lowest first.
+
+/// What happened, in order, readable.
+pub mod trace;
+/// Clock, dice and tasks of the simulated nodes.
+pub mod world;
+/// A connection that speaks RESP.
+pub mod connection;
+/// Nodes: started, killed, without power, paused.
+pub mod nodes;
+/// Who hears whom.
+pub mod network;
+/// What an operator does: forms the cluster, hands over.
+pub mod operators;
+/// Clients that read and write and write down what they saw.
+pub mod load;
+/// What goes wrong, and when.
+pub mod faults;
+/// What must hold.
+pub mod checkers;
+/// One run from one seed.
+pub mod run;
+/// Rules broken on purpose, each with the schedule that shows it.
+pub mod sabotage;
+/// Runs as processes of their own.
+pub mod children;
