@@ -33,3 +33,6 @@ pub mod foreign_clients;
 pub mod lost_tail;
 /// Machines of the test's own.
 pub mod machines;
+/// Whole nodes in a simulated world.
+#[cfg(feature = "simulation")]
+pub mod simulation;

@@ -11,6 +11,8 @@ pub mod connection;
 pub mod nodes;
 /// Who hears whom.
 pub mod network;
+/// One run from one seed.
+pub mod run;
 /// What an operator does: forms the cluster, hands over.
 pub mod operators;
 /// Clients that read and write and write down what they saw.
@@ -19,9 +21,7 @@ pub mod load;
 pub mod faults;
 /// What must hold.
 pub mod checkers;
-/// One run from one seed.
-pub mod run;
-/// Rules broken on purpose, each with the schedule that shows it.
-pub mod sabotage;
+/// Whole runs.
+pub mod scenario;
 /// Runs as processes of their own.
 pub mod children;

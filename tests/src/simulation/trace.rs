@@ -101,7 +101,8 @@ impl Visit for Line {
 impl Subscriber for NodeLog {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let is_raft = metadata.target().starts_with("openraft");
-        let is_ours = metadata.target().starts_with("holdfast") || is_raft && *metadata.level() <= Level::ERROR;
+        let is_ours =
+            metadata.target().starts_with("holdfast") || is_raft && *metadata.level() <= Level::ERROR;
         is_ours && !metadata.is_span() && *metadata.level() <= self.level
     }
 

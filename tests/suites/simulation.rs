@@ -1,0 +1,79 @@
+//! Six whole nodes in a simulated world, seed by seed: `HOLDFAST_TEST_ROUNDS` says how many seeds, `HOLDFAST_TEST_MINUTES` how
+//! long instead, `HOLDFAST_TEST_SEED` which is the first. A seed that fails prints the command that runs exactly it again.
+//!
+//! ```text
+//! cargo test -p holdfast-tests --features simulation --test simulation
+//! ```
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use holdfast_tests::simulation::children::{be_child, run};
+
+const RANDOM_FAULTS: &str = "random-faults";
+/// How long the seeds of an ordinary run may take.
+const BUDGET: Duration = Duration::from_secs(180);
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+fn directory() -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("simulation")
+}
+
+/// One run in a process of its own; started by the tests below.
+#[test]
+#[ignore = "started by the other tests"]
+fn child() {
+    be_child(|scenario, simulation| match scenario {
+        RANDOM_FAULTS => simulation.random_faults().map(|report| format!("{report:?}")),
+        other => Err(format!("there is no scenario {other:?}")),
+    });
+}
+
+#[test]
+fn whatever_fails_histories_are_linearizable_nothing_acknowledged_is_lost_and_the_cluster_becomes_whole() {
+    let first = number("HOLDFAST_TEST_SEED");
+    let budget = number("HOLDFAST_TEST_MINUTES").map_or(BUDGET, |minutes| Duration::from_secs(60 * minutes));
+    let rounds = number("HOLDFAST_TEST_ROUNDS").unwrap_or(if first.is_some() { 1 } else { u64::MAX });
+    let first = first.unwrap_or_else(|| fastrand::u64(..1 << 40));
+    let started = Instant::now();
+    let (mut count, mut failures) = (0, Vec::new());
+    while count < rounds && started.elapsed() < budget {
+        let seed = first + count;
+        count += 1;
+        let ended = run(&directory(), RANDOM_FAULTS, seed);
+        match ended.failure {
+            None => println!("seed {seed}: {}", ended.report),
+            Some(failure) => {
+                println!(
+                    "seed {seed} FAILS: {failure}\n  trace: {}\n  again: HOLDFAST_TEST_SEED={seed} cargo test -p holdfast-tests --features \
+                     simulation --test simulation whatever -- --nocapture",
+                    ended.trace.display()
+                );
+                failures.push(seed);
+            }
+        }
+    }
+    println!("{count} seeds from {first} on in {:?}, {} failed", started.elapsed(), failures.len());
+    assert!(failures.is_empty(), "seeds that fail: {failures:?}");
+}
+
+#[test]
+fn the_same_seed_does_the_same_to_the_byte() {
+    let runs: Vec<_> = ["once", "again"]
+        .iter()
+        .map(|name| {
+            let ended = run(&directory().join(name), RANDOM_FAULTS, 42);
+            (std::fs::read(&ended.trace).expect("a run leaves a trace"), ended)
+        })
+        .collect();
+    assert!(
+        runs[0].0 == runs[1].0,
+        "traces differ: {} {}",
+        runs[0].1.trace.display(),
+        runs[1].1.trace.display()
+    );
+    assert_eq!(runs[0].1.report, runs[1].1.report);
+}
