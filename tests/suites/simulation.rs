@@ -22,6 +22,35 @@ fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("simulation")
 }
 
+/// Where std takes the keys of its hash maps from, and tokio the order in which a `select!` looks at its branches: a child takes
+/// them from its seed, everybody else from the kernel.
+#[expect(unsafe_code, reason = "std and tokio know no other way to be told their dice")]
+mod chance {
+    use std::ffi::{c_uint, c_void};
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+
+    /// The C library's.
+    ///
+    /// # Safety
+    /// As the C library's: `length` bytes from `buffer` on are the caller's.
+    #[unsafe(no_mangle)]
+    unsafe extern "C" fn getrandom(buffer: *mut c_void, length: usize, flags: c_uint) -> isize {
+        // SAFETY: the name ends with a zero; nobody changes the environment of a child.
+        let is_child = unsafe { !libc::getenv(c"HOLDFAST_SIMULATED_SEED".as_ptr()).is_null() };
+        if !is_child {
+            // SAFETY: what the caller promised to us.
+            return unsafe { libc::syscall(libc::SYS_getrandom, buffer, length, flags) as isize };
+        }
+        // SAFETY: what the caller promised to us.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(buffer.cast::<u8>(), length) };
+        let mut dice = fastrand::Rng::with_seed(CALLS.fetch_add(1, Ordering::Relaxed));
+        dice.fill(bytes);
+        length as isize
+    }
+}
+
 /// One run in a process of its own; started by the tests below.
 #[test]
 #[ignore = "started by the other tests"]

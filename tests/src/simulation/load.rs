@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_millis(2500);
 /// Redirections that one operation may take.
 const REDIRECTIONS_MAX: usize = 6;
 /// Replies that say that nothing was done.
-const REFUSALS: [&str; 9] = [
+const REFUSALS: [&str; 10] = [
     "CLUSTERDOWN",
     "READONLY",
     "NOREPLICAS",
@@ -30,6 +30,7 @@ const REFUSALS: [&str; 9] = [
     "MASTERDOWN",
     "OOM",
     "EXECABORT",
+    "MOVED",
 ];
 
 /// What clients do, and what they did.
