@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// One reply.
@@ -88,18 +88,34 @@ impl fmt::Display for Reply {
     }
 }
 
+/// Where a node is: a port of this machine, or an address of another.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct At(pub SocketAddr);
+
+impl From<u16> for At {
+    fn from(port: u16) -> Self {
+        Self((Ipv4Addr::LOCALHOST, port).into())
+    }
+}
+
+impl From<SocketAddr> for At {
+    fn from(address: SocketAddr) -> Self {
+        Self(address)
+    }
+}
+
 /// A connection.
 pub struct Client {
     stream: BufReader<TcpStream>,
 }
 
 impl Client {
-    /// Connects to a node of this machine.
+    /// Connects to a node.
     ///
     /// # Errors
     /// When nobody listens there.
-    pub fn connect(port: u16) -> io::Result<Self> {
-        Self::connect_to(([127, 0, 0, 1], port).into(), Duration::from_secs(5))
+    pub fn connect(at: impl Into<At>) -> io::Result<Self> {
+        Self::connect_to(at.into().0, Duration::from_secs(5))
     }
 
     /// Connects to a node of any machine.

@@ -11,6 +11,7 @@ use holdfast_words::SlotId;
 
 use crate::client::{Client, Reply};
 use crate::cluster_view::{self, complaint, has_slot, info_number};
+use crate::network::Network;
 use crate::process::{Binary, Node};
 
 /// `cluster-node-timeout` of all test clusters: short, so that failovers are quick.
@@ -67,6 +68,22 @@ impl ClusterUnderTest {
         cluster
     }
 
+    /// Three masters with a replica each, whole, two nodes on each of three machines and no shard on one alone.
+    pub fn formed_on(place: Place, name: &str, options: &[&str], network: &Network) -> Self {
+        let mut cluster = Self::lone_nodes(place, name, 0, options);
+        for index in 0..6 {
+            cluster.add_stopped_node(place, options);
+            let (namespace, host) = network.machine(index % 3);
+            cluster.nodes[index].move_to(namespace, host);
+            // Nodes protect themselves from what comes from elsewhere.
+            cluster.nodes[index].add_options(&["--protected-mode", "no"]);
+            cluster.nodes[index].add_options(&["--cluster-announce-ip", &host.to_string()]);
+        }
+        cluster.restart_all();
+        cluster.form();
+        cluster
+    }
+
     /// Three masters with a replica each, whole.
     pub fn formed(place: Place, name: &str, options: &[&str]) -> Self {
         let cluster = Self::lone_nodes(place, name, 6, options);
@@ -108,6 +125,11 @@ impl ClusterUnderTest {
 
     /// Spawns one more node.
     pub fn add_node(&mut self, place: Place, options: &[&str]) {
+        self.add_stopped_node(place, options);
+        self.nodes.last_mut().expect("one was just added").spawn();
+    }
+
+    fn add_stopped_node(&mut self, place: Place, options: &[&str]) {
         let directory = self.directory.join(self.nodes.len().to_string());
         let mut node = match peer() {
             None => Node::new(place.binary, &directory, options),
@@ -122,7 +144,6 @@ impl ClusterUnderTest {
         };
         let timeout = NODE_TIMEOUT.as_millis().to_string();
         node.add_options(&["--cluster-enabled", "yes", "--cluster-node-timeout", &timeout]);
-        node.spawn();
         self.nodes.push(node);
     }
 
@@ -137,9 +158,9 @@ impl ClusterUnderTest {
         self.wait_until_whole();
     }
 
-    /// `127.0.0.1:port` of every node.
+    /// `host:port` of every node.
     pub fn addresses(&self) -> Vec<String> {
-        self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect()
+        self.nodes.iter().map(|node| node.address().to_string()).collect()
     }
 
     /// The data port of every node.
@@ -149,7 +170,7 @@ impl ClusterUnderTest {
 
     /// A key `{prefix:number}` of the slots that a master serves, its name the hash tag of a slot.
     pub fn key_served_by(&self, master: usize, prefix: &str) -> String {
-        let nodes = cluster_view::nodes(self.nodes[master].port).expect("the master answers");
+        let nodes = cluster_view::nodes(self.nodes[master].address()).expect("the master answers");
         let myself = nodes.iter().find(|node| node.has("myself")).expect("a node sees itself");
         let mut keys = (0..10_000).map(|number| format!("{{{prefix}:{number}}}"));
         keys.find(|key| has_slot(myself, slot_of(key))).expect("the master serves slots")
@@ -166,7 +187,7 @@ impl ClusterUnderTest {
         self.wait_until("the cluster to be whole", PATIENCE, || {
             self.running().into_iter().find_map(|index| {
                 let port = self.nodes[index].port;
-                complaint(port, count).map(|text| format!("{port} {text}"))
+                complaint(self.nodes[index].address(), count).map(|text| format!("{port} {text}"))
             })
         });
     }
@@ -264,14 +285,14 @@ impl ClusterUnderTest {
 
     /// The node that serves a slot, in the eyes of `witness`.
     pub fn master_of_slot(&self, witness: usize, slot: u16) -> usize {
-        let nodes = cluster_view::nodes(self.nodes[witness].port).expect("the witness answers");
+        let nodes = cluster_view::nodes(self.nodes[witness].address()).expect("the witness answers");
         let master = nodes.iter().find(|node| node.master.is_none() && has_slot(node, slot));
         self.index_of(master.expect("every slot is served").port)
     }
 
     /// The replica of a master, in the eyes of `witness`.
     pub fn replica_of(&self, witness: usize, master: usize) -> usize {
-        let nodes = cluster_view::nodes(self.nodes[witness].port).expect("the witness answers");
+        let nodes = cluster_view::nodes(self.nodes[witness].address()).expect("the witness answers");
         let id = &nodes.iter().find(|node| node.port == self.nodes[master].port).expect("it is known").id;
         let replica = nodes.iter().find(|node| node.master.as_ref() == Some(id) && !node.has("fail"));
         self.index_of(replica.expect("every master has a replica").port)
@@ -279,7 +300,7 @@ impl ClusterUnderTest {
 
     /// `(master, replica)`, in the eyes of `witness`.
     pub fn shards(&self, witness: usize) -> Vec<(usize, usize)> {
-        let nodes = cluster_view::nodes(self.nodes[witness].port).expect("the witness answers");
+        let nodes = cluster_view::nodes(self.nodes[witness].address()).expect("the witness answers");
         let masters = nodes.iter().filter(|node| !node.slots.is_empty());
         masters
             .map(|node| self.index_of(node.port))
@@ -292,7 +313,7 @@ impl ClusterUnderTest {
         let port = self.nodes[promoted].port;
         self.wait_until(&format!("all to see {port} as master"), PATIENCE, || {
             self.running().into_iter().find_map(|index| {
-                let own = self.nodes[index].port;
+                let own = self.nodes[index].address();
                 let nodes = cluster_view::nodes(own).unwrap_or_default();
                 let sees = nodes.iter().any(|node| node.port == port && !node.slots.is_empty());
                 let state =
@@ -321,7 +342,7 @@ impl ClusterUnderTest {
 
     /// Waits until a replica has applied what its master had written when this was called, and may take over from it.
     pub fn wait_caught_up(&self, master: usize, replica: usize) {
-        let offset = |index: usize, name: &str| info_number(self.nodes[index].port, name);
+        let offset = |index: usize, name: &str| info_number(self.nodes[index].address(), name);
         let goal = offset(master, "master_repl_offset").expect("the master answers");
         self.wait_until(&format!("replica {replica} to reach {goal}"), PATIENCE, || {
             match offset(replica, "slave_repl_offset") {

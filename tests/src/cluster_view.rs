@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use holdfast_tools::nodes::{NodeLine, parse_nodes};
 
-use crate::client::{Client, Reply};
+use crate::client::{At, Client, Reply};
 
 /// How long a node that may hang can take to answer a question about the cluster.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -14,8 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// When it does not answer in time, or with an error.
-pub fn ask(port: u16, words: &[&str]) -> io::Result<Reply> {
-    let mut client = Client::connect(port)?;
+pub fn ask(at: impl Into<At>, words: &[&str]) -> io::Result<Reply> {
+    let mut client = Client::connect(at)?;
     client.set_patience(PATIENCE);
     match client.try_call(words)? {
         Reply::Error(text) => Err(io::Error::other(text)),
@@ -32,8 +32,8 @@ pub fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 ///
 /// # Errors
 /// When the node does not answer.
-pub fn info(port: u16, name: &str) -> io::Result<Option<String>> {
-    let text = ask(port, &["INFO", "everything"])?.text();
+pub fn info(at: impl Into<At>, name: &str) -> io::Result<Option<String>> {
+    let text = ask(at, &["INFO", "everything"])?.text();
     Ok(field(&text, name).map(str::to_owned))
 }
 
@@ -41,16 +41,16 @@ pub fn info(port: u16, name: &str) -> io::Result<Option<String>> {
 ///
 /// # Errors
 /// When the node does not answer.
-pub fn info_number(port: u16, name: &str) -> io::Result<u64> {
-    Ok(info(port, name)?.and_then(|text| text.parse().ok()).unwrap_or(0))
+pub fn info_number(at: impl Into<At>, name: &str) -> io::Result<u64> {
+    Ok(info(at, name)?.and_then(|text| text.parse().ok()).unwrap_or(0))
 }
 
 /// A field of a node's CLUSTER INFO.
 ///
 /// # Errors
 /// When the node does not answer.
-pub fn cluster_info(port: u16, name: &str) -> io::Result<Option<String>> {
-    let text = ask(port, &["CLUSTER", "INFO"])?.text();
+pub fn cluster_info(at: impl Into<At>, name: &str) -> io::Result<Option<String>> {
+    let text = ask(at, &["CLUSTER", "INFO"])?.text();
     Ok(field(&text, name).map(str::to_owned))
 }
 
@@ -58,8 +58,8 @@ pub fn cluster_info(port: u16, name: &str) -> io::Result<Option<String>> {
 ///
 /// # Errors
 /// When the node does not answer.
-pub fn nodes(port: u16) -> io::Result<Vec<NodeLine>> {
-    Ok(parse_nodes(&ask(port, &["CLUSTER", "NODES"])?.text()))
+pub fn nodes(at: impl Into<At>) -> io::Result<Vec<NodeLine>> {
+    Ok(parse_nodes(&ask(at, &["CLUSTER", "NODES"])?.text()))
 }
 
 /// Whether a line of CLUSTER NODES says that the slot is served there.
@@ -75,13 +75,14 @@ pub fn has_slot(node: &NodeLine, slot: u16) -> bool {
 
 /// Why a node does not find its cluster whole: all nodes there, nobody failed, every slot served, a replica for every master,
 /// its own link up. `None` when it does.
-pub fn complaint(port: u16, node_count: usize) -> Option<String> {
+pub fn complaint(at: impl Into<At>, node_count: usize) -> Option<String> {
+    let at = at.into();
     let look = || -> io::Result<Option<String>> {
-        let state = cluster_info(port, "cluster_state")?.unwrap_or_default();
+        let state = cluster_info(at, "cluster_state")?.unwrap_or_default();
         if state != "ok" {
             return Ok(Some(format!("cluster_state:{state}")));
         }
-        let nodes = nodes(port)?;
+        let nodes = nodes(at)?;
         if nodes.len() != node_count {
             return Ok(Some(format!("knows {} of {node_count} nodes", nodes.len())));
         }
@@ -97,7 +98,7 @@ pub fn complaint(port: u16, node_count: usize) -> Option<String> {
         let Some(me) = nodes.iter().find(|node| node.has("myself")) else {
             return Ok(Some("does not see itself".into()));
         };
-        let link = info(port, "master_link_status")?;
+        let link = info(at, "master_link_status")?;
         Ok(match (&me.master, link.as_deref()) {
             (None, None) | (Some(_), Some("up")) => None,
             (master, link) => Some(format!("master {master:?}, master_link_status {link:?}")),

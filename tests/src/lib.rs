@@ -17,6 +17,8 @@ pub mod loop_device;
 pub mod durable_world;
 /// What nodes say about their cluster.
 pub mod cluster_view;
+/// Three machines in network namespaces, and cuts between them.
+pub mod network;
 /// Six nodes as real processes, formed to a cluster.
 pub mod cluster;
 /// One cluster for all tests of a suite.
@@ -36,3 +38,7 @@ pub mod machines;
 /// Whole nodes in a simulated world.
 #[cfg(feature = "simulation")]
 pub mod simulation;
+/// Clients whose every operation is recorded.
+pub mod recorded_clients;
+/// What happens to a cluster, planned from a seed.
+pub mod fault_plan;

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -25,6 +26,7 @@ pub struct Node {
     directory: PathBuf,
     /// The data port.
     pub port: u16,
+    host: Ipv4Addr,
     config: Option<String>,
     options: Vec<String>,
     child: Option<Child>,
@@ -45,6 +47,7 @@ impl Node {
             program,
             directory: directory.to_owned(),
             port: free_port(),
+            host: Ipv4Addr::LOCALHOST,
             config: None,
             options,
             child: None,
@@ -61,6 +64,18 @@ impl Node {
     /// Starts with this configuration file from now on; options still win.
     pub fn set_config(&mut self, path: &str) {
         self.config = Some(path.to_owned());
+    }
+
+    /// Runs in another network namespace from now on, at this address of it.
+    pub fn move_to(&mut self, namespace: &str, host: Ipv4Addr) {
+        let words = ["ip", "netns", "exec", namespace].map(str::to_owned);
+        self.program.splice(0..0, words);
+        self.host = host;
+    }
+
+    /// Where the node listens.
+    pub fn address(&self) -> SocketAddr {
+        (self.host, self.port).into()
     }
 
     /// The node's directory.
@@ -93,7 +108,7 @@ impl Node {
     pub fn wait_until_serves(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Ok(mut client) = Client::connect(self.port)
+            if let Ok(mut client) = Client::connect(self.address())
                 && matches!(client.try_call(&["PING"]), Ok(reply) if reply.is_pong() || reply.is_error_code("NOAUTH"))
             {
                 return;
@@ -116,7 +131,7 @@ impl Node {
         let child = Command::new(&self.program[0])
             .args(&self.program[1..])
             .args(&self.config)
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--dir"])
+            .args(["--port", &self.port.to_string(), "--bind", &self.host.to_string(), "--dir"])
             .arg(&self.directory)
             .args(&self.options)
             .env(DIE_WITH_STDIN, "yes")
@@ -175,7 +190,7 @@ impl Node {
 
     /// A client connected to the node.
     pub fn client(&self) -> Client {
-        Client::connect(self.port).expect("the node accepts connections")
+        Client::connect(self.address()).expect("the node accepts connections")
     }
 
     /// What the process has printed so far.
