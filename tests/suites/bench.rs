@@ -39,3 +39,11 @@ fn both_servers_can_be_cluster_nodes() {
     assert_rows(&text, &["SET | 1", "MSET | 1", "LRANGE_100 | 1"]);
     assert!(text.contains("cluster nodes that own all slots"), "{text}");
 }
+
+#[test]
+fn the_cost_of_replicated_writes_is_measured_beside_redis_with_wait() {
+    let Some(text) = bench(&["--replicated", "--seconds", "1"]) else { return };
+    let rows = ["holdfast, write-ack in-sync", "holdfast, write-ack local", "redis-server"];
+    assert_rows(&text, &rows);
+    assert_rows(&text, &["redis-server, WAIT 1 after each SET"]);
+}

@@ -15,6 +15,8 @@ mod servers;
 mod measure;
 /// The table.
 mod report;
+/// Another measurement: what replicated writes cost.
+mod replicated;
 
 use std::process::ExitCode;
 
@@ -47,6 +49,10 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
+    if options.replicated {
+        let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
+        return publish(options, &replicated::run(options, directory.path())?);
+    }
     let tests = measure::chosen(&options.tests)?;
     let cores = Cores::choose();
     let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
@@ -71,10 +77,14 @@ fn run(options: &Options) -> Result<()> {
         }));
     }
     progress.finish_and_clear();
-    let text = report::markdown(options, &cores, &servers, &rows);
+    publish(options, &report::markdown(options, &cores, &servers, &rows))
+}
+
+/// To standard output and where it was asked for.
+fn publish(options: &Options, text: &str) -> Result<()> {
     print!("{text}");
     if let Some(path) = &options.out {
-        std::fs::write(path, &text).with_context(|| format!("cannot write {}", path.display()))?;
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }

@@ -32,6 +32,12 @@ pub struct Options {
     /// Both servers as cluster nodes that own all slots
     #[arg(long)]
     pub cluster: bool,
+    /// Measure something else: SETs to a master with a replica, write-ack in-sync, local, and redis-server with and without WAIT 1
+    #[arg(long)]
+    pub replicated: bool,
+    /// Seconds of a run of --replicated
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seconds: u64,
     /// Write the table to this file too
     #[arg(long)]
     pub out: Option<PathBuf>,
