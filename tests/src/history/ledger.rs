@@ -97,10 +97,10 @@ impl SetUnderTest {
         }
         for read in &self.reads {
             let was_there = |addition: &Addition| addition.acknowledged.is_some_and(|at| at < read.invoked);
-            let missing = self.additions.iter().filter(|(element, addition)| {
+            let mut missing = self.additions.iter().filter(|(element, addition)| {
                 was_there(addition) && last.contains(element) && !read.elements.contains(element)
             });
-            if let Some((element, addition)) = missing.last() {
+            if let Some((element, addition)) = missing.next_back() {
                 let acknowledged = addition.acknowledged.unwrap_or_default();
                 let (from, to) = (read.invoked, read.returned);
                 let line = format!(

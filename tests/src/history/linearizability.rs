@@ -166,11 +166,14 @@ fn ends(operations: &[Operation]) -> Vec<End> {
     ends
 }
 
+/// State, taken and covered operations.
+type Rest = (State, Vec<u32>, Vec<u32>);
+
 /// The possibilities that were met at one end.
 #[derive(Default)]
 struct Visited {
     /// What they hold besides the used operations → those.
-    groups: HashMap<(State, Vec<u32>, Vec<u32>), Vec<Vec<u32>>>,
+    groups: HashMap<Rest, Vec<Vec<u32>>>,
 }
 
 impl Visited {

@@ -106,10 +106,10 @@ fn a_failed_write_that_shows_is_refused() {
 fn an_unknown_write_may_take_effect_at_any_later_time_once_or_never() {
     let unknown = set((0, 1), "u", Outcome::Unknown);
     let known = [set((2, 3), "a", DONE), get((4, 5), Some("a"))];
-    assert_good(&[&[unknown.clone()], &known[..]].concat());
-    assert_good(&[&[unknown.clone()], &known[..], &[get((90, 91), Some("u"))]].concat());
+    assert_good(&[std::slice::from_ref(&unknown), &known[..]].concat());
+    assert_good(&[std::slice::from_ref(&unknown), &known[..], &[get((90, 91), Some("u"))]].concat());
     let twice = [get((90, 91), Some("u")), set((92, 93), "b", DONE), get((94, 95), Some("u"))];
-    bad(&[&[unknown.clone()], &known[..], &twice[..]].concat());
+    bad(&[std::slice::from_ref(&unknown), &known[..], &twice[..]].concat());
     // Not before it was sent.
     bad(&[get((0, 1), Some("u")), set((2, 3), "u", Outcome::Unknown)]);
     // An unknown increment is one, an unknown compare-and-set only happens where its condition holds.
