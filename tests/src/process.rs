@@ -29,6 +29,7 @@ pub struct Node {
     host: Ipv4Addr,
     config: Option<String>,
     options: Vec<String>,
+    environment: Vec<(String, String)>,
     child: Option<Child>,
 }
 
@@ -50,6 +51,7 @@ impl Node {
             host: Ipv4Addr::LOCALHOST,
             config: None,
             options,
+            environment: Vec::new(),
             child: None,
         }
     }
@@ -76,6 +78,11 @@ impl Node {
     /// Where the node listens.
     pub fn address(&self) -> SocketAddr {
         (self.host, self.port).into()
+    }
+
+    /// Starts with this in its environment too from now on.
+    pub fn set_environment(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     /// The node's directory.
@@ -135,6 +142,7 @@ impl Node {
             .arg(&self.directory)
             .args(&self.options)
             .env(DIE_WITH_STDIN, "yes")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(output.try_clone().expect("a file can be shared"))
             .stderr(output)

@@ -13,9 +13,6 @@ use holdfast_tests::machines::trio::{Binaries, Place, Trio, copy_binaries, why_n
 
 /// Seconds of failover, and of a machine under load.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// A write that takes longer has failed.
-const WRITE_PATIENCE: Duration = Duration::from_secs(10);
-
 /// What may happen to writes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Clients {
@@ -23,6 +20,16 @@ enum Clients {
     NoticeNothing,
     /// A write may fail; it is tried again.
     MayFail,
+}
+
+impl Clients {
+    /// A write that takes longer has failed.
+    fn patience(self) -> Duration {
+        match self {
+            Self::NoticeNothing => Duration::from_secs(10),
+            Self::MayFail => Duration::from_secs(1),
+        }
+    }
 }
 
 struct Scene {
@@ -98,7 +105,7 @@ impl Scene {
     fn under_load(&mut self, what: &'static str, clients: Clients, act: impl FnOnce(&mut Trio)) {
         self.trio.spread_masters().unwrap_or_else(|error| panic!("before {what}: {error:#}"));
         let started = Instant::now();
-        let load = Trio::load(what, WRITE_PATIENCE);
+        let load = Trio::load(what, clients.patience());
         load.wait_for_more(200);
         act(&mut self.trio);
         load.wait_for_more(200);

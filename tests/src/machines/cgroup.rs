@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -10,6 +11,8 @@ use anyhow::{Context, bail};
 pub struct Cgroup {
     unified: PathBuf,
     all: Vec<PathBuf>,
+    /// Kills what is in it when this process is gone, however that happens.
+    guard: Child,
 }
 
 impl Cgroup {
@@ -40,7 +43,13 @@ impl Cgroup {
             }
         }
         let unified = unified.context("cgroup v2 is mounted nowhere")?;
-        Ok(Self { unified, all })
+        let end = unified.join("cgroup.kill");
+        let guard = Command::new("sh")
+            .args(["-c", &format!("cat > /dev/null; echo 1 > {}", end.display())])
+            .stdin(Stdio::piped())
+            .spawn()
+            .context("start a guard")?;
+        Ok(Self { unified, all, guard })
     }
 
     /// Shell commands that put the shell into it.
@@ -88,11 +97,31 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
+        drop(self.guard.stdin.take());
+        if let Err(error) = self.guard.wait() {
+            eprintln!("the guard of a cgroup: {error}");
+        }
         // Deepest first; what cannot be removed is empty and harms nobody.
         for root in &self.all {
             remove(root);
         }
     }
+}
+
+/// Takes away the cgroups of test processes that were killed.
+///
+/// # Errors
+/// When the mounts cannot be read.
+pub fn sweep(is_left_over: impl Fn(&str) -> bool) -> anyhow::Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mounts").context("read /proc/self/mounts")?;
+    for mount in mounts.lines().filter(|line| line.contains(" cgroup")) {
+        let Some(mount) = mount.split(' ').nth(1) else { continue };
+        let Ok(entries) = fs::read_dir(mount) else { continue };
+        for entry in entries.flatten().filter(|entry| is_left_over(&entry.file_name().to_string_lossy())) {
+            remove(&entry.path());
+        }
+    }
+    Ok(())
 }
 
 fn remove(directory: &PathBuf) {

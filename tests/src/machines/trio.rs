@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use super::lan::Lan;
 use super::machine::{Machine, Parts};
 use super::procedure::shell_blocks;
-use super::{debian, run};
+use super::{cgroup, debian, run};
 use crate::client::Client;
 use crate::cluster_view::field;
 use crate::load::Load;
@@ -95,6 +95,7 @@ impl Trio {
     pub fn boot(target: &Path) -> anyhow::Result<Self> {
         let cache = target.join("machines");
         let debian = debian::root(&cache)?;
+        sweep(&cache)?;
         let directory = cache.join(format!("trio-{}", std::process::id()));
         let mut lan = Lan::create(WORKSTATION)?;
         let mut machines = Vec::new();
@@ -275,6 +276,42 @@ impl Trio {
     pub fn journal(&self, machine: usize) -> anyhow::Result<String> {
         self.machines[machine].inside("journalctl --no-pager --output=short-precise --unit='holdfast@*'")
     }
+}
+
+/// Takes away what test processes that were killed have left behind.
+fn sweep(cache: &Path) -> anyhow::Result<()> {
+    let is_gone = |pid: &str| pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists();
+    for entry in fs::read_dir(cache)? {
+        let directory = entry?.path();
+        let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !name.strip_prefix("trio-").is_some_and(is_gone) {
+            continue;
+        }
+        for machine in NAMES {
+            let image = directory.join(machine).join("disk").display().to_string();
+            let devices = run("losetup", &["--noheadings", "--output", "NAME", "--associated", &image])?;
+            for device in devices.lines() {
+                run("losetup", &["-d", device.trim()])?;
+            }
+            let root = directory.join(machine).join("root");
+            // A failed start may have mounted nothing.
+            if run("mountpoint", &["-q", &root.display().to_string()]).is_ok() {
+                run("umount", &[&root.display().to_string()])?;
+            }
+        }
+        fs::remove_dir_all(&directory).with_context(|| format!("remove {}", directory.display()))?;
+    }
+    let is_left_over = |name: &str| {
+        name.strip_prefix("hf").is_some_and(|rest| is_gone(rest.trim_end_matches(['a', 'b', 'c'])))
+    };
+    cgroup::sweep(is_left_over)?;
+    for line in run("ip", &["netns", "list"])?.lines() {
+        let name = line.split(' ').next().unwrap_or_default();
+        if is_left_over(name) {
+            run("ip", &["netns", "del", name])?;
+        }
+    }
+    Ok(())
 }
 
 fn is_whole() -> anyhow::Result<()> {
