@@ -22,6 +22,9 @@ const VOTER_PING_EVERY_MS_MIN: u64 = 250;
 const VOTER_PING_EVERY_MS_PER_NODE: u64 = 4;
 /// An unanswered ping is repeated at the latest after this time.
 const REPEAT_PING_MS_MAX: u64 = 1000;
+/// A voter that never answered since this node started is asked again so soon: its answer to the first ping is lost as long as it has
+/// not dialed this node anew, and before a majority of voters has answered this node serves nothing.
+const FIRST_PING_REPEAT_MS: u64 = 200;
 /// Per silent node, what that time grows by: where many are silent, a hundred a second are asked again.
 const REPEAT_PING_MS_PER_DOUBTED: u64 = 10;
 /// A message tells of at least so many nodes, and of a tenth of all.
@@ -70,6 +73,9 @@ fn ping_is_due(watch: &Watch<'_>, table: &NodeTable, peer: &Peer) -> bool {
     let ago = |then_ms: u64| watch.now_ms.saturating_sub(then_ms);
     if peer.ping_sent_ms.is_some() {
         let quarter_ms = (watch.timeout_ms / 4).max(1);
+        if peer.votes && peer.answered_ms.is_none() {
+            return ago(peer.ping_repeated_ms) >= FIRST_PING_REPEAT_MS;
+        }
         let many_ms = REPEAT_PING_MS_PER_DOUBTED * table.count_doubted() as u64;
         let every_ms = REPEAT_PING_MS_MAX.max(if peer.votes { 0 } else { many_ms }).min(quarter_ms);
         return ago(peer.ping_repeated_ms) >= every_ms;

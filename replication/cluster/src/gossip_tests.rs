@@ -110,6 +110,20 @@ fn an_unanswered_ping_is_repeated_and_its_connection_replaced() {
 }
 
 #[test]
+fn a_voter_that_never_answered_is_asked_again_soon_and_others_are_not() {
+    let registry = cluster(3, 1);
+    let mut table = NodeTable::default();
+    table.follow(&registry, node_id(6), 0);
+    for id in table.ids().to_vec() {
+        table.on_ping_sent(id, 5000);
+    }
+    let mut gossip = Gossip { random_ping_ms: 5000 };
+    assert!(gossip.due_pings(&watch(&registry, 6, 5199), &table, &mut Dice::new(1)).is_empty());
+    let due = gossip.due_pings(&watch(&registry, 6, 5200), &table, &mut Dice::new(1));
+    assert_eq!(due, registry.voters, "this node serves nothing before most of them have answered");
+}
+
+#[test]
 fn every_suspect_is_told_of_and_a_few_others() {
     let registry = cluster(50, 0);
     let mut table = answered(&registry, 1, 5000);
