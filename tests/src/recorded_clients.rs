@@ -2,7 +2,8 @@
 //! few keys, and additions to sets. Keys are given up for new ones after a while, so that no history grows long.
 //!
 //! A third of the clients asks for the map of slots again and again; the others stay with whom they know as long as it
-//! answers, also when everybody else has left: that is how stale reads are seen.
+//! answers. A fifth only reads, and stays with whom it knows also while that does not answer: a master that was replaced while it was
+//! paused or cut off has readers when it comes back, and that is how stale reads are seen.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -23,6 +24,8 @@ const KEYS_LIVE: Duration = Duration::from_secs(10);
 const REGISTERS: u32 = 6;
 const COUNTERS: u32 = 2;
 const APPENDED: u32 = 2;
+/// Who reads all when all is over.
+const LAST: u32 = 1_000_000;
 
 /// What all clients of a run share.
 pub struct Observed {
@@ -76,7 +79,7 @@ impl RecordedClients {
     pub fn judge(self) -> (Verdict, Findings) {
         self.stop.store(true, Ordering::Relaxed);
         self.threads.into_iter().for_each(|thread| thread.join().expect("a client does not panic"));
-        let mut last = RecordedClient::new(u32::MAX, 1, self.addresses, 0, self.observed.clone());
+        let mut last = RecordedClient::new(LAST, 1, self.addresses, 0, self.observed.clone());
         let history = self.observed.recorder.history();
         let keys: BTreeSet<Arc<str>> = history.operations.iter().map(|one| one.key.clone()).collect();
         keys.iter().for_each(|key| last.read_at_last(key));
@@ -101,6 +104,7 @@ struct RecordedClient {
     count: u32,
     addresses: Vec<SocketAddr>,
     asks_for_map: bool,
+    only_reads: bool,
     asked: Instant,
     map: HashMap<u16, SocketAddr>,
     connections: HashMap<SocketAddr, Client>,
@@ -115,7 +119,8 @@ impl RecordedClient {
             id,
             count,
             addresses,
-            asks_for_map: id.is_multiple_of(3),
+            asks_for_map: id.is_multiple_of(3) && id % 5 != 4,
+            only_reads: id % 5 == 4 && id != LAST,
             asked: Instant::now(),
             map: HashMap::new(),
             connections: HashMap::new(),
@@ -136,7 +141,11 @@ impl RecordedClient {
         let register: Arc<str> = format!("r{era}:{}", self.dice.u32(..REGISTERS)).into();
         let counter: Arc<str> = format!("c{era}:{}", self.dice.u32(..COUNTERS)).into();
         let appended: Arc<str> = format!("a{era}:{}", self.dice.u32(..APPENDED)).into();
-        match self.dice.u32(..20) {
+        let what = match self.only_reads {
+            true => [0, 0, 0, 12, 15, 19][self.dice.usize(..6)],
+            false => self.dice.u32(..20),
+        };
+        match what {
             0..=5 => _ = self.record(&register, Call::Get),
             6..=8 => _ = self.record(&register, Call::Set(text)),
             9..=10 => self.compare_and_set(&register, &text),
@@ -280,7 +289,9 @@ impl RecordedClient {
                 Ok(reply) => return Reached::Answered(reply),
                 Err(_) => {
                     self.connections.remove(&at);
-                    self.forget(slot);
+                    if !self.only_reads {
+                        self.forget(slot);
+                    }
                     return Reached::Lost;
                 }
             }
