@@ -47,8 +47,17 @@ pub struct Step {
     pub until: Duration,
 }
 
+/// What may happen in a run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mix {
+    /// Everything.
+    All,
+    /// Masters are cut off for longer than a failover takes, and nothing else.
+    Partitions,
+}
+
 /// The plan of a run of this length: one after the other, with some quiet between.
-pub fn plan(seed: u64, length: Duration) -> Vec<Step> {
+pub fn plan(seed: u64, length: Duration, mix: Mix) -> Vec<Step> {
     let mut dice = fastrand::Rng::with_seed(seed);
     let mut steps = Vec::new();
     let mut at = Duration::from_millis(dice.u64(1_000..3_000));
@@ -69,7 +78,11 @@ pub fn plan(seed: u64, length: Duration) -> Vec<Step> {
             14 => Fault::HandOver(shard),
             _ => Fault::HandOverAndKill(shard, dice.u64(..60)),
         };
-        let until = at + Duration::from_millis(dice.u64(2_000..8_000));
+        let (fault, lasts) = match mix {
+            Mix::All => (fault, dice.u64(2_000..8_000)),
+            Mix::Partitions => (Fault::CutOffMaster(shard), dice.u64(6_000..10_000)),
+        };
+        let until = at + Duration::from_millis(lasts);
         if until + Duration::from_secs(1) > length {
             return steps;
         }
@@ -185,14 +198,14 @@ mod tests {
     #[test]
     fn a_seed_is_a_plan_and_what_begins_ends_before_the_next() {
         let length = Duration::from_secs(180);
-        let steps = plan(7, length);
-        assert_eq!(steps, plan(7, length));
-        assert_ne!(steps, plan(8, length));
+        let steps = plan(7, length, Mix::All);
+        assert_eq!(steps, plan(7, length, Mix::All));
+        assert_ne!(steps, plan(8, length, Mix::All));
         assert!(steps.len() > 10, "{steps:?}");
         assert!(steps.iter().all(|step| step.at < step.until && step.until < length));
         assert!(steps.windows(2).all(|two| two[0].until < two[1].at));
         // Long enough a run has all kinds.
-        let many: Vec<Step> = (0..20).flat_map(|seed| plan(seed, length)).collect();
+        let many: Vec<Step> = (0..20).flat_map(|seed| plan(seed, length, Mix::All)).collect();
         assert!(many.iter().any(|step| matches!(step.fault, Fault::CutOffMaster(_))));
         assert!(many.iter().any(|step| matches!(step.fault, Fault::HandOverAndKill(..))));
     }

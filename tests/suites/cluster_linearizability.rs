@@ -5,13 +5,14 @@
 //!
 //! * `HOLDFAST_TEST_SECONDS` (60): how long a run lasts. `HOLDFAST_TEST_RUNS` (1): how many. `HOLDFAST_TEST_SEED`: which way;
 //!   it is printed, and plans the same faults again.
+//! * `HOLDFAST_TEST_FAULTS=partitions`: only masters that are cut off for longer than a failover takes.
 //! * With `HOLDFAST_TEST_PEER=redis-server` the same happens to Redis's own nodes, and what is violated is reported, not failed.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use holdfast_tests::cluster::{ClusterUnderTest, Place, peer};
-use holdfast_tests::fault_plan::{carry_out, plan};
+use holdfast_tests::fault_plan::{Mix, carry_out, plan};
 use holdfast_tests::history::{Findings, Kind, Verdict};
 use holdfast_tests::network::Network;
 use holdfast_tests::recorded_clients::RecordedClients;
@@ -38,8 +39,10 @@ struct Run {
 
 impl Run {
     fn of(seed: u64, length: Duration, network: &Network) -> (Self, ClusterUnderTest) {
-        let steps = plan(seed, length);
-        let name = peer().map_or("machines".to_owned(), |program| format!("machines-{program}"));
+        let is_asked = std::env::var("HOLDFAST_TEST_FAULTS").is_ok_and(|mix| mix == "partitions");
+        let steps = plan(seed, length, if is_asked { Mix::Partitions } else { Mix::All });
+        let kind = if is_asked { "partitions" } else { "machines" };
+        let name = peer().map_or(kind.to_owned(), |program| format!("{kind}-{program}"));
         let mut cluster = ClusterUnderTest::formed_on(PLACE, &name, OPTIONS, network);
         let addresses: Vec<SocketAddr> = cluster.nodes.iter().map(|node| node.address()).collect();
         let clients = RecordedClients::start(&addresses, CLIENTS, seed);
