@@ -12,7 +12,7 @@ use std::io;
 use std::time::Duration;
 
 pub use holdfast_storage::platform::clock::wall_clock_ms;
-pub use holdfast_storage::platform::{random, threads};
+pub use holdfast_storage::platform::{random, sabotage, threads};
 #[cfg(not(feature = "simulation"))]
 pub use real::*;
 #[cfg(feature = "simulation")]

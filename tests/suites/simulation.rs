@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use holdfast_tests::simulation::children::{be_child, run};
+use holdfast_tests::simulation::sabotage::{ALL, SCENES};
 
 const RANDOM_FAULTS: &str = "random-faults";
 /// How long the seeds of an ordinary run may take.
@@ -57,7 +58,19 @@ mod chance {
 fn child() {
     be_child(|scenario, simulation| match scenario {
         RANDOM_FAULTS => simulation.random_faults().map(|report| format!("{report:?}")),
-        other => Err(format!("there is no scenario {other:?}")),
+        other => {
+            let scene = |name: &str| SCENES.into_iter().find(|scene| format!("{scene:?}") == name);
+            let rule = |name: &str| ALL.into_iter().find(|broken| format!("{:?}", broken.switch) == name);
+            match other.split_once('-') {
+                Some((name, "all-rules-kept")) if let Some(scene) = scene(name) => {
+                    simulation.play(scene, None)
+                }
+                Some((_, name)) if let Some(broken) = rule(name) => {
+                    simulation.play(broken.scene, Some(broken.switch))
+                }
+                _ => Err(format!("there is no scenario {other:?}")),
+            }
+        }
     });
 }
 
@@ -105,4 +118,40 @@ fn the_same_seed_does_the_same_to_the_byte() {
         runs[1].1.trace.display()
     );
     assert_eq!(runs[0].1.report, runs[1].1.report);
+}
+
+#[test]
+fn every_rule_that_is_broken_is_noticed_within_its_seeds_and_scenes_pass_while_rules_are_kept() {
+    let first = number("HOLDFAST_TEST_SEED").unwrap_or(1);
+    let mut wrong = Vec::new();
+    for scene in SCENES {
+        for seed in first..first + 2 {
+            let ended = run(&directory(), &format!("{scene:?}-all-rules-kept"), seed);
+            if let Some(failure) = ended.failure {
+                wrong.push(format!(
+                    "{scene:?}, all rules kept, seed {seed}: {failure}\n{}",
+                    ended.trace.display()
+                ));
+            }
+        }
+    }
+    println!("{:<26} {:<16} {:>10} {:>6}  noticed as", "broken rule", "scene", "noticed at", "within");
+    for broken in ALL {
+        let (name, scene) = (format!("{:?}", broken.switch), format!("{:?}", broken.scene));
+        let caught = (0..broken.seeds).find_map(|tried| {
+            let ended = run(&directory(), &format!("{scene}-{name}"), first + tried);
+            ended.failure.map(|failure| (tried + 1, failure))
+        });
+        match caught {
+            Some((tried, failure)) => {
+                let line = failure.lines().next().unwrap_or_default();
+                println!("{name:<26} {scene:<16} {tried:>10} {:>6}  {line}", broken.seeds);
+            }
+            None => {
+                println!("{name:<26} {scene:<16} {:>10} {:>6}", "never", broken.seeds);
+                wrong.push(format!("{name} in {scene} is not noticed within {} seeds", broken.seeds));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -4,10 +4,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use holdfast_cluster::WriteAck;
 use holdfast_cluster::change::{Change, NodeAddress, NodeRecord, Outcome};
 use holdfast_cluster::cluster::Cluster;
 use holdfast_cluster::events::{Event, Role};
-use holdfast_cluster::interface::{Destination, Failover, Input, Myself, Outputs};
+use holdfast_cluster::interface::{Destination, Failover, Input, Myself, Outputs, Settings};
 use holdfast_cluster::join::Target;
 use holdfast_cluster::registry::Registry;
 use holdfast_cluster::view::View;
@@ -111,7 +112,11 @@ impl Driver {
         let decided = group.watch();
         let registry = decided.borrow().registry.clone();
         let seed = u64::from_le_bytes(random::<8>()?);
-        let cluster = Cluster::new(store.node_id(), myself.clone(), config.settings, registry.clone(), seed);
+        let settings = match platform::sabotage::is_on(platform::sabotage::Switch::PromotionOutsideTheSet) {
+            true => Settings { write_ack: WriteAck::Local, ..config.settings },
+            false => config.settings,
+        };
+        let cluster = Cluster::new(store.node_id(), myself.clone(), settings, registry.clone(), seed);
         let shared = Shared::new(cluster.view().clone());
         let member = Member::new(store.clone(), platform::now_ms());
         let replicas = Replicas::new(store.clone(), shared.clone(), book.clone());

@@ -369,8 +369,10 @@ impl LogStore {
         let end = self.inner.log.append(&mut bytes).map_err(io::Error::other)?;
         loop {
             let log = self.inner.log.clone();
+            let is_skipped = platform::sabotage::is_on(platform::sabotage::Switch::MetadataNotFlushed);
             let done = move || {
-                log.write_up_to(end).and_then(|()| if durable { log.sync().map(drop) } else { Ok(()) })
+                log.write_up_to(end)
+                    .and_then(|()| if durable && !is_skipped { log.sync().map(drop) } else { Ok(()) })
             };
             match platform::off_thread(done).await.map_err(io::Error::other)? {
                 Ok(()) => break,

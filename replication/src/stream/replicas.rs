@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use crate::handle::{ReplicaInfo, Shared};
 use crate::links::book::AddressBook;
 use crate::platform;
+use crate::platform::sabotage::{self, Switch};
 
 /// A replica is let into the in-sync set when it has been streaming for so long.
 const STEADY_MS: u64 = 300;
@@ -178,7 +179,13 @@ impl Replicas {
             .collect();
         let from = state.in_sync.clone();
         let to = match next_set(&from, &followers, lag_max_ms)? {
-            SetChange::Shrink(to) => to,
+            SetChange::Shrink(to) => {
+                if sabotage::is_on(Switch::ShrinkBeforeCommit) {
+                    state.in_sync = to.clone();
+                    self.settle(&mut state);
+                }
+                to
+            }
             SetChange::Grow(to) => {
                 state.joining = to.difference(&from).copied().collect();
                 self.settle(&mut state);
@@ -339,6 +346,12 @@ impl Replicas {
                     CommitRule::Durable { others } => (Commit::Durable { others }, others == everything),
                 }
             }
+        };
+        let commit = match commit {
+            Commit::Written { .. } | Commit::Durable { .. } if sabotage::is_on(Switch::AckBeforeReplica) => {
+                Commit::Written { others: everything }
+            }
+            commit => commit,
         };
         log.await_durability(alone);
         log.positions().set_commit(commit);

@@ -14,6 +14,7 @@ use super::member::Member;
 use super::replicas::{Replicas, Standing};
 use super::sender::Mastership;
 use crate::platform;
+use crate::platform::sabotage::{self, Switch};
 
 /// What the core orders; see [`holdfast_cluster::Event`] for the meaning.
 #[derive(Debug)]
@@ -238,7 +239,9 @@ impl RoleKeeper {
         let log = self.context.member.store.log().clone();
         if self.handed_over.take() != Some((target.epoch, log.end())) {
             // What was logged here may not be in the new master's log.
-            log.positions().take_back_replies();
+            if !sabotage::is_on(Switch::HeldRepliesSent) {
+                log.positions().take_back_replies();
+            }
         }
         let me = self.context.me.identity().node;
         self.off_the_bus(move |member| {

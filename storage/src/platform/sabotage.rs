@@ -19,6 +19,20 @@ pub enum Switch {
     BootIdIgnored,
     /// The log is said to be durable without having been synced.
     FsyncSkipped,
+    /// A master acknowledges what it has itself, whoever is in the in-sync set.
+    AckBeforeReplica,
+    /// A master stops waiting for a replica before the smaller in-sync set is committed.
+    ShrinkBeforeCommit,
+    /// A node outside the in-sync set may be promoted.
+    PromotionOutsideTheSet,
+    /// The metadata group's votes and entries are acknowledged before they are on the disk.
+    MetadataNotFlushed,
+    /// A node goes on serving whoever it no longer hears.
+    LeaseIgnored,
+    /// Reads show what is not committed.
+    ReadsNotGated,
+    /// Replies that waited for a commit are sent when their node becomes a replica.
+    HeldRepliesSent,
 }
 
 /// Whether the rule is broken on this thread.

@@ -23,5 +23,7 @@ pub mod faults;
 pub mod checkers;
 /// Whole runs.
 pub mod scenario;
+/// Rules broken on purpose, each with the schedule that shows it.
+pub mod sabotage;
 /// Runs as processes of their own.
 pub mod children;

@@ -1,0 +1,128 @@
+//! Rules broken on purpose, each with the schedule that shows it: checkers that notice nothing prove nothing.
+
+use std::time::Duration;
+
+use holdfast_storage::platform::sabotage::{self, Switch};
+
+use super::load::Shape;
+use super::run::{MACHINES, Simulation};
+use super::trace::note;
+
+/// A broken rule.
+#[derive(Clone, Copy, Debug)]
+pub struct Sabotage {
+    /// Which.
+    pub switch: Switch,
+    /// What happens to the cluster meanwhile.
+    pub scene: Scene,
+    /// Within so many seeds it is noticed.
+    pub seeds: u64,
+}
+
+/// What happens to a cluster, directed; the seed chooses the moments.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scene {
+    /// A master hears no other node and is still heard by clients; its replica takes over; it comes back.
+    IsolatedMaster,
+    /// A replica is away until it is out of the in-sync set; then the master's machine loses its power while the replica comes back.
+    LoneMaster,
+    /// A master's machine loses its power and is back at once.
+    QuickPowerCut,
+    /// A master dies, its replica takes over; then every machine loses its power. Everything was synced.
+    AllWithoutPower,
+}
+
+/// All scenes.
+pub const SCENES: [Scene; 4] =
+    [Scene::IsolatedMaster, Scene::LoneMaster, Scene::QuickPowerCut, Scene::AllWithoutPower];
+
+const fn broken(switch: Switch, scene: Scene, seeds: u64) -> Sabotage {
+    Sabotage { switch, scene, seeds }
+}
+
+/// All rules that can be broken.
+pub const ALL: [Sabotage; 11] = [
+    broken(Switch::AckBeforeReplica, Scene::IsolatedMaster, 3),
+    broken(Switch::ShrinkBeforeCommit, Scene::IsolatedMaster, 6),
+    broken(Switch::LeaseIgnored, Scene::IsolatedMaster, 3),
+    broken(Switch::ReadsNotGated, Scene::IsolatedMaster, 6),
+    broken(Switch::HeldRepliesSent, Scene::IsolatedMaster, 6),
+    broken(Switch::PromotionOutsideTheSet, Scene::LoneMaster, 6),
+    broken(Switch::LoneMasterAcksUndurable, Scene::LoneMaster, 6),
+    broken(Switch::FsyncSkipped, Scene::LoneMaster, 6),
+    broken(Switch::BootIdIgnored, Scene::QuickPowerCut, 6),
+    broken(Switch::TornTailKept, Scene::QuickPowerCut, 12),
+    broken(Switch::MetadataNotFlushed, Scene::AllWithoutPower, 6),
+];
+
+impl Simulation {
+    /// Plays a scene, with a rule broken or not.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn play(&mut self, scene: Scene, switch: Option<Switch>) -> Result<String, String> {
+        if let Some(switch) = switch {
+            sabotage::set(switch, true);
+        }
+        self.begin();
+        let shape = Shape { pause_ms: 10, ..Shape::default() };
+        let load = self.start_load(shape);
+        let millis = self.dice.u64(500..1500);
+        self.pass(Duration::from_millis(millis));
+        let shards = self.shards();
+        let (master, replicas) = shards[self.dice.usize(..shards.len())].clone();
+        let replica = replicas[0];
+        note(format_args!("SCENE {scene:?}: master n{master}, replica n{replica}"));
+        match scene {
+            Scene::IsolatedMaster => {
+                self.isolate_from_nodes(master, true);
+                self.pass(Duration::from_millis(6000));
+                self.isolate_from_nodes(master, false);
+            }
+            Scene::LoneMaster => {
+                self.isolate(replica, true);
+                let millis = self.dice.u64(4500..6000);
+                self.pass(Duration::from_millis(millis));
+                self.isolate(replica, false);
+                self.cut_power(MACHINES[master]);
+                self.pass(Duration::from_millis(5000));
+                self.restart_machine(MACHINES[master]);
+            }
+            Scene::QuickPowerCut => {
+                for _ in 0..2 {
+                    self.cut_power(MACHINES[master]);
+                    let millis = self.dice.u64(20..200);
+                    self.pass(Duration::from_millis(millis));
+                    self.restart_machine(MACHINES[master]);
+                    self.check_available()?;
+                }
+            }
+            Scene::AllWithoutPower => {
+                for node in 0..self.nodes.len() {
+                    self.ask(node, "CONFIG SET appendfsync always")?;
+                }
+                self.kill(master);
+                self.pass(Duration::from_millis(3500));
+                for machine in 0..3 {
+                    self.cut_power(machine);
+                }
+                self.pass(Duration::from_millis(200));
+                for machine in 0..3 {
+                    self.restart_machine(machine);
+                }
+            }
+        }
+        self.check_available()?;
+        self.pass(Duration::from_millis(1000));
+        self.check_at_end(&load)?;
+        Ok(format!("{} operations were answered", load.answered.get()))
+    }
+
+    fn restart_machine(&mut self, machine: usize) {
+        (0..MACHINES.len()).filter(|node| MACHINES[*node] == machine).for_each(|node| self.restart(node));
+    }
+
+    fn isolate_from_nodes(&mut self, node: usize, cut: bool) {
+        self.strike(&super::faults::Fault::IsolateFromNodes(node), cut);
+    }
+}
