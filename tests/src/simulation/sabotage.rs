@@ -41,18 +41,14 @@ const fn broken(switch: Switch, scene: Scene, seeds: u64) -> Sabotage {
 }
 
 /// All rules that can be broken.
-pub const ALL: [Sabotage; 11] = [
+pub const ALL: [Sabotage; 7] = [
     broken(Switch::AckBeforeReplica, Scene::IsolatedMaster, 3),
     broken(Switch::ShrinkBeforeCommit, Scene::IsolatedMaster, 6),
-    broken(Switch::LeaseIgnored, Scene::IsolatedMaster, 3),
     broken(Switch::ReadsNotGated, Scene::IsolatedMaster, 6),
-    broken(Switch::HeldRepliesSent, Scene::IsolatedMaster, 6),
     broken(Switch::PromotionOutsideTheSet, Scene::LoneMaster, 6),
-    broken(Switch::LoneMasterAcksUndurable, Scene::LoneMaster, 6),
     broken(Switch::FsyncSkipped, Scene::LoneMaster, 6),
     broken(Switch::BootIdIgnored, Scene::QuickPowerCut, 6),
     broken(Switch::TornTailKept, Scene::QuickPowerCut, 12),
-    broken(Switch::MetadataNotFlushed, Scene::AllWithoutPower, 6),
 ];
 
 impl Simulation {
