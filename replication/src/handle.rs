@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use holdfast_cluster::change::{Change, Outcome};
+use holdfast_cluster::interface::Settings;
 use holdfast_cluster::view::{Routes, View};
 use holdfast_words::{Lsn, NodeId};
 use parking_lot::Mutex;
@@ -46,6 +47,8 @@ pub enum Request {
     LeaveInSyncSet,
     /// Is the driver there?
     AreYouAlive,
+    /// CONFIG SET of what the core goes by.
+    Settings(Settings),
     /// The node stops: hand the metadata leadership over, close connections.
     Stop,
 }
@@ -321,6 +324,13 @@ impl Handle {
     pub async fn is_alive(&self) {
         // A driver that has stopped does not hang.
         self.ask(Request::AreYouAlive).await.ok();
+    }
+
+    /// CONFIG SET of what the core goes by; it takes effect with the driver's next step.
+    pub fn configure(&self, settings: Settings) {
+        let (answer, _) = oneshot::channel();
+        // A node that is stopping needs no settings.
+        self.requests.send((Request::Settings(settings), answer)).ok();
     }
 
     /// CLUSTER FAILOVER

@@ -142,6 +142,11 @@ impl Node {
                 "checkpoint-log-size" | "wal-retain-size" => {
                     self.store.set_sizes(config.checkpoint_log_size, config.wal_retain_size);
                 }
+                "cluster-rebalance-masters" => {
+                    if let Some(cluster) = &self.cluster {
+                        cluster.configure(crate::start::core_settings(&config));
+                    }
+                }
                 _ => {}
             }
         }

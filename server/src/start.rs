@@ -246,18 +246,23 @@ pub(crate) fn bus_config(config: &Config) -> Result<BusConfig, String> {
         zone: Zone(config.cluster_zone.clone()),
         secret: config.cluster_secret.clone(),
         no_failover: config.cluster_replica_no_failover,
-        settings: Settings {
-            node_timeout_ms: config.cluster_node_timeout,
-            require_full_coverage: config.cluster_require_full_coverage,
-            replica_validity_factor: config.cluster_replica_validity_factor,
-            write_ack: match config.write_ack {
-                WriteAck::Local => holdfast_cluster::WriteAck::Local,
-                WriteAck::InSync => holdfast_cluster::WriteAck::InSync,
-            },
-            rebalance_masters: config.cluster_rebalance_masters,
-        },
+        settings: core_settings(config),
         replica_lag_max_ms: config.replica_lag_max,
     })
+}
+
+/// What the cluster's core goes by.
+pub(crate) fn core_settings(config: &Config) -> Settings {
+    Settings {
+        node_timeout_ms: config.cluster_node_timeout,
+        require_full_coverage: config.cluster_require_full_coverage,
+        replica_validity_factor: config.cluster_replica_validity_factor,
+        write_ack: match config.write_ack {
+            WriteAck::Local => holdfast_cluster::WriteAck::Local,
+            WriteAck::InSync => holdfast_cluster::WriteAck::InSync,
+        },
+        rebalance_masters: config.cluster_rebalance_masters,
+    }
 }
 
 /// How this node replicates without a cluster. Its data are not for strangers: who has set a password need not set a secret as

@@ -183,12 +183,16 @@ fn after_a_hand_over_that_failed_the_next_one_waits_twice_as_long() {
 
 fn world(seed: u64, on: bool) -> World {
     let mut w = World::with(three_machines(), seed);
+    switch(&mut w, on);
+    w
+}
+
+fn switch(w: &mut World, on: bool) {
     for n in 1..=6 {
         w.nodes.get_mut(&node_id(n)).unwrap().settings.rebalance_masters = on;
         let settings = w.nodes[&node_id(n)].settings;
         w.command(n, crate::Input::Settings(settings));
     }
-    w
 }
 
 /// Machine a (nodes 1 and 6) goes and comes back; what the masters' drivers would propose about their sets is proposed.
@@ -249,11 +253,16 @@ fn a_machine_that_came_back_leads_again_and_no_acknowledged_write_is_lost() {
 }
 
 #[test]
-fn switched_off_nothing_moves() {
+fn switched_off_nothing_moves_and_switched_on_it_waits_for_calm() {
     let mut w = world(1, false);
     lose_and_regain_machine_a(&mut w);
     w.run(20 * TIMEOUT_MS);
     assert_eq!(w.master_of(1, 2), 4);
+    switch(&mut w, true);
+    w.run((CALM_TIMEOUTS - 1) * TIMEOUT_MS);
+    assert_eq!(w.master_of(1, 2), 4, "switched on it waits as long as ever");
+    w.run(2 * TIMEOUT_MS);
+    assert_eq!(w.master_of(1, 2), 1);
 }
 
 #[test]

@@ -349,6 +349,10 @@ impl Driver {
                 };
                 self.step(Input::Failover(kind)).await
             }
+            Request::Settings(settings) => {
+                self.config.settings = settings;
+                self.step(Input::Settings(settings)).await
+            }
             // The answer is the answer; to stop is taken care of by whoever runs the driver.
             Request::AreYouAlive | Request::Stop => None,
         };

@@ -291,7 +291,7 @@ pub static DIRECTIVES: &[Directive] = &[
     flag("cluster-replica-no-failover", "no").alias("cluster-slave-no-failover").fixed(),
     count("cluster-migration-barrier", "1").fixed(),
     flag("cluster-allow-replica-migration", "yes").fixed(),
-    flag("cluster-rebalance-masters", "yes").fixed(),
+    flag("cluster-rebalance-masters", "yes"),
     flag("unclean-failover", "no").fixed(),
     text("cluster-config-file", "nodes.conf")
         .fixed()

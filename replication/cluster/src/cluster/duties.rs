@@ -54,6 +54,8 @@ impl Cluster {
         self.spread_voters(now_ms, out);
         if self.settings.rebalance_masters {
             self.spread_masters(now_ms, out);
+        } else {
+            self.rebalance = Rebalance::default();
         }
     }
 
