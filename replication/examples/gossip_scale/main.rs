@@ -26,7 +26,7 @@ struct Options {
     #[arg(long, value_delimiter = ',', default_value = "6,30,100,300,1000")]
     nodes: Vec<usize>,
     /// cluster-node-timeout in milliseconds, one table each.
-    #[arg(long, value_delimiter = ',', default_value = "15000,5000")]
+    #[arg(long, value_delimiter = ',', default_value = "5000")]
     timeout: Vec<u64>,
     /// Chance.
     #[arg(long, default_value_t = 1)]
