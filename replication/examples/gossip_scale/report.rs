@@ -100,9 +100,9 @@ const FOOT: &str = "
   number of nodes (at least every 250 ms, at most every half timeout), so that a voter sends about 250 pings a second and no more. The
   majority agrees within a round trip, and everybody is told at once by the voters.
 * **Messages** when all is well: a node that does not vote asks whoever it has not heard of for half the timeout, by hearsay too. Up to
-  some hundred nodes hearsay spares most of these pings and the number grows slower than the cluster; at a thousand it spares few, and
-  the number is near its bound of two pings and two pongs per node and timeout, each way. A longer node timeout makes it smaller in
-  proportion. The voters (at most seven) carry most.
+  some hundred nodes hearsay spares most of these pings and the number grows slower than the cluster; at a thousand it still spares more
+  than half: the bound is two pings and two pongs per other node and timeout, 800 a second. A longer node timeout makes it smaller.
+  The voters (at most seven) carry most.
 * **Bytes per message** grow to 30 rumours and stay there. Redis puts a tenth of the node table into each ping, at 104 bytes an
   entry and with a header of 2 kB: 12 kB a message at 1,000 nodes, since there failure reports and membership travel that way. Here
   membership stands in the registry, and only the voters' suspicions count, which they tell besides (at most 100 a message, in turn).
