@@ -59,11 +59,15 @@ pub struct Shape {
     pub counters: usize,
     /// The longest pause between two operations of a client, ms.
     pub pause_ms: u64,
+    /// How many of the clients only read.
+    pub readers: u32,
+    /// How long a client waits for a reply before it gives the operation up.
+    pub patience: Duration,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { clients: 5, registers: 6, counters: 3, pause_ms: 30 }
+        Self { clients: 5, registers: 6, counters: 3, pause_ms: 30, readers: 0, patience: PATIENCE }
     }
 }
 
@@ -162,7 +166,9 @@ impl Client {
             sleep(Duration::from_millis(self.dice.u64(..=self.load.shape.pause_ms))).await;
             let register = registers[self.dice.usize(..registers.len())].clone();
             let counter = counters[self.dice.usize(..counters.len())].clone();
+            let is_reader = self.id < self.load.shape.readers;
             let done = match self.dice.u32(..100) {
+                _ if is_reader => self.get(&register).await.is_some(),
                 0..30 => self.get(&register).await.is_some(),
                 30..50 => self.set(&register).await,
                 50..60 => self.get(&counter).await.is_some(),
@@ -320,7 +326,7 @@ impl Client {
             let owner = self.owner(key);
             let mut connection = match self.connections.remove(&owner) {
                 Some(connection) => connection,
-                None => match Connection::open(owner, PATIENCE).await {
+                None => match Connection::open(owner, self.load.shape.patience).await {
                     Ok(connection) => connection,
                     Err(_) => {
                         self.owners.remove(key);

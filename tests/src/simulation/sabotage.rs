@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use holdfast_storage::platform::sabotage::{self, Switch};
 
+use super::faults::Fault;
 use super::load::Shape;
 use super::run::{MACHINES, Simulation};
 use super::trace::note;
@@ -24,6 +25,8 @@ pub struct Sabotage {
 pub enum Scene {
     /// A master hears no other node and is still heard by clients; its replica takes over; it comes back.
     IsolatedMaster,
+    /// The same while clients wait for their replies as long as it takes.
+    PatientClients,
     /// A replica is away until it is out of the in-sync set; then the master's machine loses its power while the replica comes back.
     LoneMaster,
     /// A master's machine loses its power and is back at once.
@@ -33,17 +36,25 @@ pub enum Scene {
 }
 
 /// All scenes.
-pub const SCENES: [Scene; 4] =
-    [Scene::IsolatedMaster, Scene::LoneMaster, Scene::QuickPowerCut, Scene::AllWithoutPower];
+pub const SCENES: [Scene; 5] = [
+    Scene::IsolatedMaster,
+    Scene::PatientClients,
+    Scene::LoneMaster,
+    Scene::QuickPowerCut,
+    Scene::AllWithoutPower,
+];
 
 const fn broken(switch: Switch, scene: Scene, seeds: u64) -> Sabotage {
     Sabotage { switch, scene, seeds }
 }
 
 /// All rules that can be broken.
-pub const ALL: [Sabotage; 7] = [
+pub const ALL: [Sabotage; 10] = [
     broken(Switch::AckBeforeReplica, Scene::IsolatedMaster, 3),
     broken(Switch::ShrinkBeforeCommit, Scene::IsolatedMaster, 6),
+    broken(Switch::LeaseIgnored, Scene::IsolatedMaster, 12),
+    broken(Switch::HeldRepliesSent, Scene::PatientClients, 6),
+    broken(Switch::LoneMasterAcksUndurable, Scene::LoneMaster, 6),
     broken(Switch::ReadsNotGated, Scene::IsolatedMaster, 6),
     broken(Switch::PromotionOutsideTheSet, Scene::LoneMaster, 6),
     broken(Switch::FsyncSkipped, Scene::LoneMaster, 6),
@@ -61,7 +72,12 @@ impl Simulation {
             sabotage::set(switch, true);
         }
         self.begin();
-        let shape = Shape { pause_ms: 10, ..Shape::default() };
+        let usual = Shape { pause_ms: 10, ..Shape::default() };
+        let shape = match scene {
+            Scene::IsolatedMaster => Shape { clients: 8, readers: 3, registers: 30, ..usual },
+            Scene::PatientClients => Shape { patience: Duration::from_secs(10), registers: 12, ..usual },
+            _ => usual,
+        };
         let load = self.start_load(shape);
         let millis = self.dice.u64(500..1500);
         self.pass(Duration::from_millis(millis));
@@ -70,18 +86,21 @@ impl Simulation {
         let replica = replicas[0];
         note(format_args!("SCENE {scene:?}: master n{master}, replica n{replica}"));
         match scene {
-            Scene::IsolatedMaster => {
+            Scene::IsolatedMaster | Scene::PatientClients => {
                 self.isolate_from_nodes(master, true);
                 self.pass(Duration::from_millis(6000));
                 self.isolate_from_nodes(master, false);
             }
             Scene::LoneMaster => {
+                // So slow that what is written is ahead of what is durable.
+                self.strike(&Fault::SlowSync(master, Duration::from_millis(400)), true);
                 self.isolate(replica, true);
                 let millis = self.dice.u64(4500..6000);
                 self.pass(Duration::from_millis(millis));
                 self.isolate(replica, false);
                 self.cut_power(MACHINES[master]);
                 self.pass(Duration::from_millis(5000));
+                self.strike(&Fault::SlowSync(master, Duration::ZERO), false);
                 self.restart_machine(MACHINES[master]);
             }
             Scene::QuickPowerCut => {
@@ -119,6 +138,6 @@ impl Simulation {
     }
 
     fn isolate_from_nodes(&mut self, node: usize, cut: bool) {
-        self.strike(&super::faults::Fault::IsolateFromNodes(node), cut);
+        self.strike(&Fault::IsolateFromNodes(node), cut);
     }
 }
