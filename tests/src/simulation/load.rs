@@ -130,7 +130,7 @@ impl Simulation {
 enum Sent {
     Reply(Reply),
     /// It surely never arrived.
-    NotSent,
+    Nothing,
     Unknown,
 }
 
@@ -290,13 +290,13 @@ impl Client {
                 self.unexpected(&text);
                 false
             }
-            Sent::Reply(_) | Sent::NotSent | Sent::Unknown => false,
+            Sent::Reply(_) | Sent::Nothing | Sent::Unknown => false,
         }
     }
 
     fn failed(&self, token: crate::history::Token, sent: Sent) -> bool {
         let outcome = match sent {
-            Sent::NotSent => Outcome::Failed,
+            Sent::Nothing => Outcome::Failed,
             Sent::Unknown => Outcome::Unknown,
             Sent::Reply(Reply::Error(text)) if is_refusal(&text) => Outcome::Failed,
             Sent::Reply(reply) => {
@@ -330,7 +330,7 @@ impl Client {
                     Ok(connection) => connection,
                     Err(_) => {
                         self.owners.remove(key);
-                        return Sent::NotSent;
+                        return Sent::Nothing;
                     }
                 },
             };
@@ -339,7 +339,7 @@ impl Client {
                     self.connections.insert(owner, connection);
                     match text.split(' ').nth(2).and_then(|address| address.parse().ok()) {
                         Some(address) => drop(self.owners.insert(key.clone(), address)),
-                        None => return Sent::NotSent,
+                        None => return Sent::Nothing,
                     }
                 }
                 Ok(reply) => {
@@ -355,7 +355,7 @@ impl Client {
                 }
             }
         }
-        Sent::NotSent
+        Sent::Nothing
     }
 
     async fn read_everything(mut self) -> Result<BTreeMap<Arc<str>, BTreeSet<u64>>, String> {

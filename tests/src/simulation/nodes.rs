@@ -130,10 +130,13 @@ impl NodeHost {
     }
 }
 
+/// A node from its start to its end.
+type Run = dyn Future<Output = Result<(), String>>;
+
 /// Polls a node's tasks as long as it is not paused, and says who is running.
 struct Life {
     node: Rc<NodeHost>,
-    life: Option<Pin<Box<dyn Future<Output = Result<(), String>>>>>,
+    life: Option<Pin<Box<Run>>>,
     local: Option<Rc<LocalSet>>,
 }
 
