@@ -15,7 +15,7 @@ use crate::gossip::{self, Gossip};
 use crate::handover::{Giving, Taking};
 use crate::interface::{Destination, Input, Myself, Outputs, Send, Settings};
 use crate::join::{Joining, Target};
-use crate::lease::Lease;
+use crate::lease::{self, Lease, Withheld};
 use crate::message::{Body, Header, Message, MessageCounts, Positions};
 use crate::node_table::NodeTable;
 use crate::rebalance::Rebalance;
@@ -41,6 +41,11 @@ pub struct Cluster {
     registry: Arc<Registry>,
     table: NodeTable,
     leader: Option<NodeId>,
+    /// When this core began: what an earlier start of this node granted is not known, and counts from here.
+    started_ms: Option<u64>,
+    /// Added to the clock in pings' tokens: those of another start of this node mean nothing.
+    token_base: u64,
+    withheld: Withheld,
     /// Elections this node watches as metadata leader: the epoch, and since when.
     elections: BTreeMap<ShardId, (Epoch, u64)>,
     voters_checked_ms: u64,
@@ -73,6 +78,7 @@ impl Cluster {
     pub fn new(me: NodeId, myself: Myself, settings: Settings, registry: Arc<Registry>, seed: u64) -> Self {
         let mut table = NodeTable::default();
         table.follow(&registry, me, 0);
+        let mut dice = Dice::new(seed);
         Self {
             me,
             settings,
@@ -80,11 +86,14 @@ impl Cluster {
             registry,
             table,
             leader: None,
+            started_ms: None,
+            token_base: dice.roll(),
+            withheld: Withheld::default(),
             elections: BTreeMap::new(),
             voters_checked_ms: 0,
             rebalance: Rebalance::default(),
             myself,
-            dice: Dice::new(seed),
+            dice,
             gossip: Gossip::default(),
             lease: Lease::default(),
             joining: Joining::default(),
@@ -107,6 +116,7 @@ impl Cluster {
     /// One input at the time `now_ms` (monotonic, never back) → everything that is to be done about it.
     pub fn step(&mut self, now_ms: u64, input: Input) -> Outputs {
         let mut out = Outputs { wake_at_ms: now_ms + TICK_MS, ..Outputs::default() };
+        self.started_ms.get_or_insert(now_ms);
         match input {
             Input::Tick => self.on_tick(now_ms, &mut out),
             Input::Received { message, from_ip } => self.on_received(now_ms, *message, from_ip, &mut out),
@@ -137,7 +147,13 @@ impl Cluster {
             Input::Settings(settings) => self.settings = settings,
         }
         self.step_handovers(now_ms, &mut out);
+        out.lease_until_ms = self.lease_until_ms(now_ms);
         out
+    }
+
+    /// Until when this node may serve as master.
+    pub fn lease_until_ms(&self, now_ms: u64) -> u64 {
+        lease::until_ms(&watch(&self.registry, self, now_ms), &self.table)
     }
 
     /// The newest snapshot.
@@ -177,6 +193,7 @@ impl Cluster {
         self.send_meets(now_ms, out);
         self.tell_registry_about_myself(now_ms, out);
         self.follow_role(out);
+        self.tell_withheld_leases(now_ms, out);
         self.do_duties(now_ms, out);
         self.refresh_view(now_ms, out);
     }
@@ -246,12 +263,39 @@ impl Cluster {
             current_epoch: self.registry.current_epoch,
             is_master: register.is_some_and(|r| r.master == self.me),
             positions: self.my_positions(now_ms),
+            ping_token: self.token_base.wrapping_add(now_ms),
+            grants: None,
         }
     }
 
     fn send(&mut self, now_ms: u64, to: Destination, body: Body, out: &mut Outputs) {
         self.sent.count(body.kind());
         out.send.push(Send { to, message: Message { header: self.header(now_ms), body } });
+    }
+
+    /// Answers a ping; a voter lets its sender serve for another lease time, unless it is being replaced.
+    fn send_pong(&mut self, now_ms: u64, asking: &Header, out: &mut Outputs) {
+        let node = asking.sender;
+        let told = gossip::rumours(&self.table, Some(node), now_ms, &mut self.dice);
+        let body = Body::Pong(told);
+        let mut header = self.header(now_ms);
+        if self.registry.voters.contains(&self.me) && lease::may_grant(&self.registry, asking) {
+            header.grants = Some(asking.ping_token);
+            if let Some(peer) = self.table.get_mut(node) {
+                peer.grant_given_ms = Some(now_ms);
+            }
+        }
+        self.sent.count(body.kind());
+        out.send.push(Send { to: Destination::Node(node), message: Message { header, body } });
+    }
+
+    /// A voter lets this node serve as from when the ping with this token was sent.
+    fn on_grant(&mut self, now_ms: u64, voter: NodeId, token: u64) {
+        let sent_ms = token.wrapping_sub(self.token_base);
+        let is_mine = self.started_ms.is_some_and(|started| (started..=now_ms).contains(&sent_ms));
+        if let Some(peer) = self.table.get_mut(voter).filter(|_| is_mine) {
+            peer.granted_ms = peer.granted_ms.max(Some(sent_ms));
+        }
     }
 
     fn send_ping(&mut self, now_ms: u64, node: NodeId, out: &mut Outputs) {
@@ -274,7 +318,7 @@ impl Cluster {
             let watch = watch(&registry, self, now_ms);
             let down = self.lease.why_down(&watch, &self.table, self.settings.require_full_coverage);
             let is_behind = !self.start_is_recorded();
-            if is_behind && !matches!(down, Some(Down::NotJoined | Down::Minority)) {
+            if is_behind && !matches!(down, Some(Down::NotJoined | Down::Minority | Down::NoLease)) {
                 Some(Down::CatchingUp)
             } else {
                 down

@@ -146,6 +146,8 @@ pub struct Outputs {
     pub send: Vec<Send>,
     /// The answer to [`Input::Meet`] or [`Input::Failover`].
     pub answer: Option<Result<(), Refusal>>,
+    /// Until when this node may serve as master, by the driver's clock: looked at before and after each command.
+    pub lease_until_ms: u64,
     /// When the next [`Input::Tick`] is due at the latest.
     pub wake_at_ms: u64,
 }

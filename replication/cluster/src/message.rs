@@ -49,6 +49,11 @@ pub struct Header {
     pub is_master: bool,
     /// The sender's log; `None` before it knows.
     pub positions: Option<Positions>,
+    /// On a ping: for the answer to carry back. Means something to its sender alone.
+    pub ping_token: u64,
+    /// On a pong: the token of the ping it answers, when the sender lets the receiver serve as master for a lease time from
+    /// when it sent that ping (design, 7.4).
+    pub grants: Option<u64>,
 }
 
 /// What a node tells about another one.
@@ -112,6 +117,15 @@ pub enum Body {
         /// The end of the master's log: no write is acknowledged beyond it before the handover ends.
         end: LogPoint,
     },
+    /// A voter knows of an election and lets the old master serve no more (design, 7.4).
+    LeaseWithheld {
+        /// The shard.
+        shard: ShardId,
+        /// The election's epoch.
+        epoch: Epoch,
+        /// Milliseconds since it last let the old master serve.
+        idle_ms: u64,
+    },
 }
 
 /// One message.
@@ -136,11 +150,14 @@ pub enum MessageKind {
     Fail,
     /// [`Body::HandoverReady`]
     Handover,
+    /// [`Body::LeaseWithheld`]
+    Lease,
 }
 
 impl MessageKind {
     /// All kinds, in the order of [`MessageCounts`].
-    pub const ALL: [Self; 5] = [Self::Ping, Self::Pong, Self::Meet, Self::Fail, Self::Handover];
+    pub const ALL: [Self; 6] =
+        [Self::Ping, Self::Pong, Self::Meet, Self::Fail, Self::Handover, Self::Lease];
 
     /// The name in CLUSTER INFO's `cluster_stats_messages_<name>_sent`.
     pub const fn name(self) -> &'static str {
@@ -150,6 +167,8 @@ impl MessageKind {
             Self::Meet => "meet",
             Self::Fail => "fail",
             Self::Handover => "mfstart",
+            // The nearest thing in Redis: a voter's word that a master may be replaced.
+            Self::Lease => "auth-ack",
         }
     }
 }
@@ -163,6 +182,7 @@ impl Body {
             Self::Meet(_) | Self::Welcome { .. } | Self::MeetRefused { .. } => MessageKind::Meet,
             Self::Fail { .. } => MessageKind::Fail,
             Self::HandoverReady { .. } => MessageKind::Handover,
+            Self::LeaseWithheld { .. } => MessageKind::Lease,
         }
     }
 }

@@ -23,6 +23,10 @@ pub struct Peer {
     pub reconnect_ms: u64,
     /// When the last ping that it answered was sent: at that time or later it heard this node and lived.
     pub answered_ms: Option<u64>,
+    /// When the last ping was sent by whose answer it lets this node serve as master.
+    pub granted_ms: Option<u64>,
+    /// When this node last let it serve as master.
+    pub grant_given_ms: Option<u64>,
     /// When it last answered a ping.
     pub pong_ms: Option<u64>,
     /// When anything at all last came from it.
@@ -51,6 +55,8 @@ impl Peer {
             ping_repeated_ms: 0,
             reconnect_ms: 0,
             answered_ms: None,
+            granted_ms: None,
+            grant_given_ms: None,
             pong_ms: None,
             heard_ms: None,
             vouched_ms: 0,

@@ -56,6 +56,8 @@ pub struct Election<'a> {
     pub candidate: Option<NodeId>,
     /// Since when this leader has been watching.
     pub watched_ms: u64,
+    /// A majority of voters let the old master serve no more, and what they let it before has run out.
+    pub lease_is_over: bool,
 }
 
 /// How a member stands.
@@ -87,6 +89,23 @@ pub enum Decision {
 impl Election<'_> {
     /// Decides. With nobody eligible it waits, for as long as it takes.
     pub fn decide(&self, rules: &Rules, standings: &[Standing]) -> Decision {
+        match self.choose(rules, standings) {
+            Decision::Promote(winner) if !self.old_master_is_silent(standings, winner) => Decision::Wait,
+            decision => decision,
+        }
+    }
+
+    /// Nobody but the winner serves from now on: the old master has no lease any more, or has said that it knows of the
+    /// election (it raises its fence after it has stopped serving), or is the winner.
+    fn old_master_is_silent(&self, standings: &[Standing], winner: NodeId) -> bool {
+        let master = self.register.master;
+        let knows = |s: &Standing| {
+            s.heard && s.positions.is_some_and(|at| at.shard == self.shard && at.fence >= self.epoch)
+        };
+        winner == master || self.lease_is_over || standings.iter().any(|s| s.node == master && knows(s))
+    }
+
+    fn choose(&self, rules: &Rules, standings: &[Standing]) -> Decision {
         if let Some(candidate) = self.candidate {
             return self.decide_forced(rules, standings, candidate);
         }

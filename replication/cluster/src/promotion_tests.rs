@@ -61,7 +61,7 @@ fn with(standing: Standing, change: impl Fn(&mut Positions)) -> Standing {
 fn decide(rules: Rules, watched_ms: u64, candidate: Option<u8>, standings: &[Standing]) -> Decision {
     let register = register();
     let candidate = candidate.map(node_id);
-    let election = Election { shard: shard_id(1), register: &register, epoch: EPOCH, candidate, watched_ms };
+    let election = Election { shard: shard_id(1), register: &register, epoch: EPOCH, candidate, watched_ms, lease_is_over: true };
     election.decide(&rules, standings)
 }
 
@@ -146,6 +146,7 @@ fn under_in_sync_the_set_alone_is_eligible_freshest_first() {
         epoch: EPOCH,
         candidate: None,
         watched_ms: 60_000,
+        lease_is_over: true,
     };
     let standings = [dead(1), answered(2, 10), answered(3, 20), answered(4, 90)];
     assert_eq!(election.decide(&in_sync, &standings), Decision::Promote(node_id(3)));
@@ -175,7 +176,7 @@ fn in_sync_a_log_that_may_have_lost_its_tail_wins_only_when_all_of_the_set_have_
     let decide = |standings: &[Standing]| {
         let shard = shard_id(1);
         let election =
-            Election { shard, register: &register, epoch: EPOCH, candidate: None, watched_ms: 60_000 };
+            Election { shard, register: &register, epoch: EPOCH, candidate: None, watched_ms: 60_000, lease_is_over: true };
         election.decide(&in_sync, standings)
     };
     let doubtful = |n, lsn| with(answered(n, lsn), |p| p.trusted = false);
@@ -198,7 +199,29 @@ fn among_equals_the_master_stays() {
         epoch: EPOCH,
         candidate: None,
         watched_ms: 60_000,
+        lease_is_over: true,
     };
     let decision = election.decide(&rules(), &[answered(1, 30), answered(2, 30), answered(3, 30)]);
     assert_eq!(decision, Decision::Promote(node_id(3)));
+}
+
+#[test]
+fn nobody_is_promoted_while_the_old_master_may_serve_unless_it_has_stopped_itself() {
+    let register = register();
+    let (shard, candidate) = (shard_id(1), None);
+    let election = Election {
+        shard,
+        register: &register,
+        epoch: EPOCH,
+        candidate,
+        watched_ms: 60_000,
+        lease_is_over: false,
+    };
+    assert_eq!(election.decide(&rules(), &[dead(1), answered(2, 10)]), Decision::Wait);
+    assert_eq!(election.decide(&rules(), &[answered(1, 5), answered(2, 10)]), Decision::Promote(node_id(2)));
+    assert_eq!(election.decide(&rules(), &[answered(1, 30), answered(2, 10)]), Decision::Promote(node_id(1)));
+    let forced = Election { candidate: Some(node_id(2)), ..election };
+    assert_eq!(forced.decide(&rules(), &[dead(1), answered(2, 10)]), Decision::Wait);
+    let over = Election { lease_is_over: true, ..election };
+    assert_eq!(over.decide(&rules(), &[dead(1), answered(2, 10)]), Decision::Promote(node_id(2)));
 }

@@ -431,6 +431,59 @@ fn under_in_sync_only_members_of_the_set_may_win() {
     assert_eq!(w.master_of(1, 2), 5, "the others have more, but nobody vouches for it");
 }
 
+/// Cuts, one way or both, of the master from others, freezes of it, forced failovers: at every millisecond at most one node
+/// serves its slots, and once all is mended one does.
+#[test]
+fn two_masters_never_serve_a_slot_at_once() {
+    let mut successions = 0;
+    for seed in 0..40 {
+        let mut w = three_and_three(seed);
+        let mut dice = crate::dice::Dice::new(seed);
+        for _ in 0..12 {
+            let master = w.master_of(1, 2);
+            let others: Vec<u8> = (1..=6).filter(|n| *n != master).collect();
+            match dice.below(5) {
+                0 => {
+                    // Some still hear it, some it hears: whoever knows of the election lets it serve no more.
+                    for &other in &others {
+                        w.cut_one_way(master, other, dice.below(2) == 0);
+                        w.cut_one_way(other, master, dice.below(3) == 0);
+                    }
+                }
+                1 => w.partition(&[master], &others, true),
+                2 => w.freeze(master, true),
+                3 => {
+                    let replica = if master == 1 { 4 } else { 1 };
+                    w.command(replica, Input::Failover(Failover::Force));
+                }
+                _ => {
+                    // The metadata group's news do not reach it: it goes on by what it knew.
+                    w.unfed.insert(node_id(master));
+                }
+            }
+            let until = w.now_ms + 200 + dice.below(7000) as u64;
+            while w.now_ms < until {
+                w.run(1);
+                let serving = w.serving(slot_of_master_1());
+                assert!(serving.len() <= 1, "seed {seed}, at {}: {serving:?}", w.now_ms);
+            }
+            if dice.below(2) == 0 {
+                w.partition(&[master], &others, false);
+                w.freeze(master, false);
+                w.unfed.clear();
+            }
+            successions += u64::from(w.master_of(1, others[0]) != master);
+        }
+        for n in 1..=6 {
+            w.freeze(n, false);
+            w.partition(&[n], &(1..=6).collect::<Vec<_>>(), false);
+        }
+        w.unfed.clear();
+        assert!(w.run_until(30_000, |w| w.serving(slot_of_master_1()).len() == 1).is_some(), "seed {seed}");
+    }
+    assert!(successions > 50, "{successions}");
+}
+
 #[test]
 fn a_shard_without_replicas_waits_for_its_master() {
     let mut w = World::with(cluster(3, 0), 3);

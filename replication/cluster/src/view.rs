@@ -53,6 +53,8 @@ pub enum Down {
     Minority,
     /// After a start or a minority: this node's registry is not yet as new as the voters' it hears.
     CatchingUp,
+    /// The voters do not let this node serve: it is being replaced, or has been and does not know it yet.
+    NoLease,
     /// A slot has no owner (`cluster-require-full-coverage yes`).
     SlotUnassigned,
     /// A slot's master has failed (`cluster-require-full-coverage yes`).

@@ -230,7 +230,8 @@ impl World {
         let (Some(core), Some((shard, epoch, Role::Master))) = (&node.core, node.role) else { return false };
         let view = core.view();
         let fenced = node.fence > epoch;
-        if node.frozen || node.paused_writes || fenced || view.routes.down.is_some() {
+        let has_lease = self.now_ms < core.lease_until_ms(self.now_ms);
+        if node.frozen || node.paused_writes || fenced || !has_lease || view.routes.down.is_some() {
             return false;
         }
         node.log = LogPoint { epoch, lsn: node.log.lsn.advance(100) };
@@ -272,12 +273,16 @@ impl World {
 
     /// Which running nodes think they serve `slot` as master and may.
     pub fn serving(&self, slot: SlotRange) -> Vec<u8> {
-        let serves = |core: &&Cluster| {
+        let serves = |node: &&Node| {
+            let Some(core) = &node.core else { return false };
             let routes = &core.view().routes;
-            routes.down.is_none() && matches!(routes.owner(slot.first), Owner::Me(route) if !route.electing)
+            let is_fenced = node.role.is_some_and(|(_, epoch, _)| node.fence > epoch);
+            self.now_ms < core.lease_until_ms(self.now_ms)
+                && !(node.frozen || node.paused_writes || is_fenced)
+                && routes.down.is_none()
+                && matches!(routes.owner(slot.first), Owner::Me(route) if !route.electing)
         };
-        let cores = self.nodes.values().filter_map(|n| n.core.as_ref());
-        cores.filter(serves).map(|core| node_number(core.view().routes.me)).collect()
+        self.nodes.values().filter(serves).map(|node| node_number(node.id)).collect()
     }
 
     /// When an event was first seen at any node.

@@ -3,11 +3,12 @@
 
 use alloc::vec::Vec;
 
-use holdfast_words::{NodeId, ShardId};
+use holdfast_words::{Epoch, NodeId, ShardId};
 
 use crate::change::Change;
-use crate::cluster::Cluster;
-use crate::interface::Outputs;
+use crate::cluster::{Cluster, watch};
+use crate::interface::{Destination, Outputs};
+use crate::message::Body;
 use crate::node_table::Peer;
 use crate::promotion::{Decision, Election, Rules, Standing};
 use crate::rebalance::Rebalance;
@@ -21,6 +22,7 @@ const VOTERS_EVERY_MS: u64 = 1000;
 impl Cluster {
     /// Does what the leader of the metadata group has to do now; nothing on any other node.
     pub(super) fn do_duties(&mut self, now_ms: u64, out: &mut Outputs) {
+        self.withheld.keep_only(&self.registry);
         if self.leader != Some(self.me) {
             self.elections.clear();
             self.rebalance = Rebalance::default();
@@ -39,7 +41,9 @@ impl Cluster {
                 Some(Pending::Election { epoch, candidate }) => {
                     let (_, since_ms) = *self.elections.entry(shard).or_insert((epoch, now_ms));
                     let watched_ms = now_ms.saturating_sub(since_ms);
-                    let election = Election { shard, register, epoch, candidate, watched_ms };
+                    let lease_is_over = self.lease_is_over(now_ms, shard, register, epoch);
+                    let election =
+                        Election { shard, register, epoch, candidate, watched_ms, lease_is_over };
                     self.conduct(now_ms, election, out);
                 }
                 Some(Pending::Handover { .. }) | None => {
@@ -65,6 +69,40 @@ impl Cluster {
         let is_well = |node| node == me || table.get(node).is_some_and(is_well);
         if let Some(change) = self.rebalance.step(&self.registry, is_well, now_ms, timeout_ms) {
             self.propose(now_ms, change, out);
+        }
+    }
+
+    /// This node's own word as a voter counts with the others'.
+    fn lease_is_over(&mut self, now_ms: u64, shard: ShardId, register: &ShardRegister, epoch: Epoch) -> bool {
+        // A master says with its positions that it has stopped serving.
+        if self.registry.voters.contains(&self.me) && register.master != self.me {
+            let idle_ms = self.granted_nothing_ms(now_ms, register.master);
+            self.withheld.note(shard, epoch, self.me, idle_ms, now_ms);
+        }
+        self.withheld.is_over(&watch(&self.registry, self, now_ms), shard, epoch)
+    }
+
+    /// For how long this node has not let `master` serve.
+    fn granted_nothing_ms(&self, now_ms: u64, master: NodeId) -> u64 {
+        let granted_ms = self.table.get(master).and_then(|peer| peer.grant_given_ms);
+        now_ms.saturating_sub(granted_ms.max(self.started_ms).unwrap_or(now_ms))
+    }
+
+    /// A voter tells the metadata leader of the masters it lets serve no more.
+    pub(super) fn tell_withheld_leases(&mut self, now_ms: u64, out: &mut Outputs) {
+        let registry = self.registry.clone();
+        let Some(leader) = self.leader.filter(|leader| *leader != self.me) else { return };
+        if !registry.voters.contains(&self.me) {
+            return;
+        }
+        for (&shard, register) in &registry.shards {
+            if let Some(Pending::Election { epoch, .. }) = register.pending
+                && register.master != self.me
+            {
+                let idle_ms = self.granted_nothing_ms(now_ms, register.master);
+                let body = Body::LeaseWithheld { shard, epoch, idle_ms };
+                self.send(now_ms, Destination::Node(leader), body, out);
+            }
         }
     }
 

@@ -49,8 +49,22 @@ impl Cluster {
         let recovered = watch.recover(&mut self.table);
         out.events.extend(recovered.into_iter().map(Event::Recovered));
         self.follow_role(out);
+        self.tell_withheld_leases(now_ms, out);
+        self.ask_for_lease(now_ms, &before, out);
         self.do_duties(now_ms, out);
         self.refresh_view(now_ms, out);
+    }
+
+    /// A master whose register moved may be let serve again, or anew: it need not wait for its next ping.
+    fn ask_for_lease(&mut self, now_ms: u64, before: &Registry, out: &mut Outputs) {
+        let registry = self.registry.clone();
+        let mine = registry.shard_of(self.me).filter(|(_, register)| register.master == self.me);
+        let Some((shard, register)) = mine else { return };
+        if before.shards.get(&shard).is_none_or(|old| old.seen() != register.seen()) {
+            for voter in registry.others_voting(self.me) {
+                self.send_ping(now_ms, voter, out);
+            }
+        }
     }
 
     /// Tells the driver what this node is in its shard, and whether an election fences it.

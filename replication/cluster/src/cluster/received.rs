@@ -41,7 +41,11 @@ impl Cluster {
                 }
                 return;
             }
-            Body::Ping(_) | Body::Pong(_) | Body::Fail { .. } | Body::HandoverReady { .. } => {}
+            Body::Ping(_)
+            | Body::Pong(_)
+            | Body::Fail { .. }
+            | Body::HandoverReady { .. }
+            | Body::LeaseWithheld { .. } => {}
         }
         if !self.is_from_a_member(&header) {
             return;
@@ -69,10 +73,12 @@ impl Cluster {
         match body {
             Body::Ping(rumours) => {
                 self.on_rumours(&watch, sender, &rumours, out);
-                let told = gossip::rumours(&self.table, Some(sender), now_ms, &mut self.dice);
-                self.send(now_ms, Destination::Node(sender), Body::Pong(told), out);
+                self.send_pong(now_ms, header, out);
             }
             Body::Pong(rumours) => {
+                if let Some(token) = header.grants {
+                    self.on_grant(now_ms, sender, token);
+                }
                 if watch.on_pong(&mut self.table, sender) {
                     self.routes_are_stale = true;
                     out.events.push(Event::Answers(sender));
@@ -91,6 +97,9 @@ impl Cluster {
                 if registry.shards.get(&shard).is_some_and(|register| register.master == sender) {
                     self.taking.on_ready(epoch, end);
                 }
+            }
+            Body::LeaseWithheld { shard, epoch, idle_ms } => {
+                self.withheld.note(shard, epoch, sender, idle_ms, now_ms);
             }
             Body::Meet(_) | Body::Welcome { .. } | Body::MeetRefused { .. } => {}
         }

@@ -52,6 +52,7 @@ fn down_reason(down: holdfast_cluster::view::Down) -> &'static str {
         Down::NotJoined => "not_joined",
         Down::Minority => "no_majority_of_voters_heard",
         Down::CatchingUp => "catching_up_with_the_metadata_group",
+        Down::NoLease => "no_lease_from_the_voters",
         Down::SlotUnassigned => "slot_unassigned",
         Down::SlotFailed => "slot_master_failed",
     }
