@@ -173,6 +173,11 @@ pub enum Change {
         /// The set wanted: members of the cluster, an odd number.
         to: BTreeSet<NodeId>,
     },
+    /// Nobody can hold a lease of the voters before the last change of voters any more.
+    RetireFormerVoters {
+        /// The change of voters it is about ([`Registry::voters_version`](crate::Registry::voters_version)).
+        voters_version: u64,
+    },
     /// CLUSTER SET-CONFIG-EPOCH: only on a node that knows no other.
     SetConfigEpoch {
         /// The node.

@@ -15,7 +15,7 @@ use crate::gossip::{self, Gossip};
 use crate::handover::{Giving, Taking};
 use crate::interface::{Destination, Input, Myself, Outputs, Send, Settings};
 use crate::join::{Joining, Target};
-use crate::lease::{self, Lease, Withheld};
+use crate::lease::{self, FormerVoters, Lease, Withheld};
 use crate::message::{Body, Header, Message, MessageCounts, Positions};
 use crate::node_table::NodeTable;
 use crate::rebalance::Rebalance;
@@ -46,6 +46,7 @@ pub struct Cluster {
     /// Added to the clock in pings' tokens: those of another start of this node mean nothing.
     token_base: u64,
     withheld: Withheld,
+    former_voters: FormerVoters,
     /// Elections this node watches as metadata leader: the epoch, and since when.
     elections: BTreeMap<ShardId, (Epoch, u64)>,
     voters_checked_ms: u64,
@@ -89,6 +90,7 @@ impl Cluster {
             started_ms: None,
             token_base: dice.roll(),
             withheld: Withheld::default(),
+            former_voters: FormerVoters::default(),
             elections: BTreeMap::new(),
             voters_checked_ms: 0,
             rebalance: Rebalance::default(),
@@ -279,7 +281,9 @@ impl Cluster {
         let told = gossip::rumours(&self.table, Some(node), now_ms, &mut self.dice);
         let body = Body::Pong(told);
         let mut header = self.header(now_ms);
-        if self.registry.voters.contains(&self.me) && lease::may_grant(&self.registry, asking) {
+        // A start that is recorded knows again what an earlier one of this node had promised.
+        let may_vote = self.registry.voters.contains(&self.me) && self.start_is_recorded();
+        if may_vote && lease::may_grant(&self.registry, asking) {
             header.grants = Some(asking.ping_token);
             if let Some(peer) = self.table.get_mut(node) {
                 peer.grant_given_ms = Some(now_ms);

@@ -5,7 +5,8 @@
 //! clock. A voter that knows of an election grants the old master nothing more, and tells the metadata leader since when;
 //! nobody is promoted before a majority of voters has granted nothing for 0.9 node timeouts by *their* clocks, or the old
 //! master itself says that it has stopped. Any two majorities share a voter, so two masters never serve at once, as long as
-//! clocks' rates differ by less than an eighth. What the clocks show does not matter.
+//! clocks' rates differ by less than an eighth. What the clocks show does not matter. While voters change, majorities of
+//! both sets are needed to promote, until nobody goes by the former one.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -32,7 +33,11 @@ pub fn until_ms(watch: &Watch<'_>, table: &NodeTable) -> u64 {
     }
     // A voter grants to itself as long as it knows of no election; when it does, it stops serving by itself.
     let grant_of = |voter: &NodeId| {
-        if *voter == watch.me { Some(watch.now_ms) } else { table.get(*voter).and_then(|peer| peer.granted_ms) }
+        if *voter == watch.me {
+            Some(watch.now_ms)
+        } else {
+            table.get(*voter).and_then(|peer| peer.granted_ms)
+        }
     };
     let mut grants: Vec<u64> = registry.voters.iter().filter_map(grant_of).collect();
     grants.sort_unstable_by(|one, other| other.cmp(one));
@@ -45,6 +50,10 @@ pub fn until_ms(watch: &Watch<'_>, table: &NodeTable) -> u64 {
 pub fn may_grant(registry: &Registry, asking: &Header) -> bool {
     let Some((_, register)) = registry.shard_of(asking.sender) else { return false };
     let is_master = register.master == asking.sender;
+    if asking.registry_version < registry.voters_version {
+        // It may count on voters that are none any more.
+        return false;
+    }
     if is_master && matches!(register.pending, Some(Pending::Election { .. })) {
         return false;
     }
@@ -72,11 +81,12 @@ impl Withheld {
 
     /// Whether nobody can hold the shard's lease any more under an epoch below `epoch`.
     pub fn is_over(&self, watch: &Watch<'_>, shard: ShardId, epoch: Epoch) -> bool {
-        let Some((_, voters)) = self.by_shard.get(&shard).filter(|(of, _)| *of == epoch) else { return false };
+        let Some((_, voters)) = self.by_shard.get(&shard).filter(|(of, _)| *of == epoch) else {
+            return false;
+        };
         let over_ms = watch.timeout_ms * OVER_TENTHS / 10;
         let ran_out = |granted_ms: &u64| watch.now_ms.saturating_sub(*granted_ms) > over_ms;
-        let count = voters.iter().filter(|(voter, at)| watch.registry.voters.contains(voter) && ran_out(at)).count();
-        count >= watch.registry.majority()
+        watch.registry.is_majority(|voter| voters.get(voter).is_some_and(ran_out))
     }
 
     /// Forgets elections that are over.
@@ -85,6 +95,38 @@ impl Withheld {
             let pending = registry.shards.get(shard).and_then(|register| register.pending);
             pending.is_some_and(|pending| pending.epoch() == *epoch)
         });
+    }
+}
+
+/// Whether nobody can hold a lease of the voters before the last change any more: all members know the change; or a majority
+/// of those voters has known it for longer than a lease lasts, `known_since_ms`, and grants to nobody who does not.
+#[derive(Clone, Debug, Default)]
+pub struct FormerVoters {
+    known_since_ms: Option<u64>,
+}
+
+impl FormerVoters {
+    /// To be asked again and again by the metadata leader.
+    pub fn can_retire(&mut self, watch: &Watch<'_>, table: &NodeTable) -> bool {
+        let registry = watch.registry;
+        let knows = |node: &NodeId| {
+            let told = || table.get(*node)?.header.as_ref().map(|header| header.registry_version);
+            *node == watch.me || told().is_some_and(|version| version >= registry.voters_version)
+        };
+        if registry.former_voters.is_empty() {
+            self.known_since_ms = None;
+            return false;
+        }
+        if registry.nodes.keys().all(knows) {
+            return true;
+        }
+        let former = &registry.former_voters;
+        if former.iter().filter(|node| knows(node)).count() <= former.len() / 2 {
+            self.known_since_ms = None;
+            return false;
+        }
+        let since_ms = *self.known_since_ms.get_or_insert(watch.now_ms);
+        watch.now_ms.saturating_sub(since_ms) > watch.timeout_ms * OVER_TENTHS / 10
     }
 }
 

@@ -156,8 +156,7 @@ pub enum MessageKind {
 
 impl MessageKind {
     /// All kinds, in the order of [`MessageCounts`].
-    pub const ALL: [Self; 6] =
-        [Self::Ping, Self::Pong, Self::Meet, Self::Fail, Self::Handover, Self::Lease];
+    pub const ALL: [Self; 6] = [Self::Ping, Self::Pong, Self::Meet, Self::Fail, Self::Handover, Self::Lease];
 
     /// The name in CLUSTER INFO's `cluster_stats_messages_<name>_sent`.
     pub const fn name(self) -> &'static str {

@@ -61,7 +61,14 @@ fn with(standing: Standing, change: impl Fn(&mut Positions)) -> Standing {
 fn decide(rules: Rules, watched_ms: u64, candidate: Option<u8>, standings: &[Standing]) -> Decision {
     let register = register();
     let candidate = candidate.map(node_id);
-    let election = Election { shard: shard_id(1), register: &register, epoch: EPOCH, candidate, watched_ms, lease_is_over: true };
+    let election = Election {
+        shard: shard_id(1),
+        register: &register,
+        epoch: EPOCH,
+        candidate,
+        watched_ms,
+        lease_is_over: true,
+    };
     election.decide(&rules, standings)
 }
 
@@ -175,8 +182,14 @@ fn in_sync_a_log_that_may_have_lost_its_tail_wins_only_when_all_of_the_set_have_
     register.in_sync = [1, 2, 3].map(node_id).into();
     let decide = |standings: &[Standing]| {
         let shard = shard_id(1);
-        let election =
-            Election { shard, register: &register, epoch: EPOCH, candidate: None, watched_ms: 60_000, lease_is_over: true };
+        let election = Election {
+            shard,
+            register: &register,
+            epoch: EPOCH,
+            candidate: None,
+            watched_ms: 60_000,
+            lease_is_over: true,
+        };
         election.decide(&in_sync, standings)
     };
     let doubtful = |n, lsn| with(answered(n, lsn), |p| p.trusted = false);

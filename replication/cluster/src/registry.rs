@@ -33,6 +33,11 @@ pub struct Registry {
     pub current_epoch: Epoch,
     /// Nodes forgotten lately, oldest first.
     pub forgotten: Vec<NodeId>,
+    /// Who voted before the last change of voters, until nobody can hold a lease of theirs any more: meanwhile whoever is
+    /// promoted needs a majority of both.
+    pub former_voters: BTreeSet<NodeId>,
+    /// The registry's version as of the last change of voters: no voter grants a lease to who does not know of it.
+    pub voters_version: u64,
 }
 
 impl Registry {
@@ -66,6 +71,12 @@ impl Registry {
     /// How many voters are more than half of them.
     pub fn majority(&self) -> usize {
         self.voters.len() / 2 + 1
+    }
+
+    /// Whether these are more than half of the voters, and of those before them as long as they count.
+    pub fn is_majority(&self, is_one: impl Fn(&NodeId) -> bool) -> bool {
+        let has_majority = |of: &BTreeSet<NodeId>| of.iter().filter(|id| is_one(id)).count() > of.len() / 2;
+        has_majority(&self.voters) && (self.former_voters.is_empty() || has_majority(&self.former_voters))
     }
 
     /// Applies one committed change. A refused change leaves everything as it was.
@@ -116,6 +127,7 @@ impl Registry {
             }
             Change::SetInSync { shard, expected, from, to } => self.set_in_sync(*shard, expected, from, to),
             Change::SetVoters { from, to } => self.set_voters(from, to),
+            Change::RetireFormerVoters { voters_version } => self.retire_former_voters(*voters_version),
             Change::SetConfigEpoch { node, epoch } => self.set_config_epoch(*node, *epoch),
             Change::BumpEpoch { node } => self.bump_epoch(*node),
         }
@@ -211,7 +223,11 @@ impl Registry {
     /// Takes a member out of its shard, the voters and the table of nodes.
     fn remove(&mut self, node: NodeId) {
         self.leave_shard(node);
-        self.voters.remove(&node);
+        if self.voters.contains(&node) {
+            let mut left = self.voters.clone();
+            left.remove(&node);
+            self.replace_voters(left);
+        }
         self.nodes.remove(&node);
     }
 
@@ -350,7 +366,7 @@ impl Registry {
     }
 
     fn set_voters(&mut self, from: &BTreeSet<NodeId>, to: &BTreeSet<NodeId>) -> Result<Outcome, Refusal> {
-        if self.voters != *from {
+        if self.voters != *from || !self.former_voters.is_empty() {
             return Err(Refusal::VotersMoved);
         }
         if to.len().is_multiple_of(2) || to.iter().any(|id| !self.nodes.contains_key(id)) {
@@ -359,7 +375,27 @@ impl Registry {
         if from == to {
             return Ok(Outcome::Unchanged);
         }
-        self.voters = to.clone();
+        self.replace_voters(to.clone());
+        Ok(Outcome::Done)
+    }
+
+    fn replace_voters(&mut self, voters: BTreeSet<NodeId>) {
+        let former = core::mem::replace(&mut self.voters, voters);
+        if self.former_voters.is_empty() {
+            self.former_voters = former;
+        }
+        // As of when this change is applied.
+        self.voters_version = self.version + 1;
+    }
+
+    fn retire_former_voters(&mut self, voters_version: u64) -> Result<Outcome, Refusal> {
+        if self.voters_version != voters_version {
+            return Err(Refusal::VotersMoved);
+        }
+        if self.former_voters.is_empty() {
+            return Ok(Outcome::Unchanged);
+        }
+        self.former_voters.clear();
         Ok(Outcome::Done)
     }
 

@@ -455,6 +455,9 @@ fn two_masters_never_serve_a_slot_at_once() {
                 3 => {
                     let replica = if master == 1 { 4 } else { 1 };
                     w.command(replica, Input::Failover(Failover::Force));
+                    if dice.below(2) == 0 {
+                        w.unfed.insert(node_id(master));
+                    }
                 }
                 _ => {
                     // The metadata group's news do not reach it: it goes on by what it knew.
@@ -482,6 +485,18 @@ fn two_masters_never_serve_a_slot_at_once() {
         assert!(w.run_until(30_000, |w| w.serving(slot_of_master_1()).len() == 1).is_some(), "seed {seed}");
     }
     assert!(successions > 50, "{successions}");
+}
+
+#[test]
+fn a_master_that_does_not_hear_of_its_election_is_let_serve_no_more_and_replaced() {
+    let mut w = three_and_three(3);
+    assert_ne!(w.leader(2), 2);
+    w.unfed.insert(node_id(2));
+    w.command(5, Input::Failover(Failover::Force));
+    let took = w.run_until(TIMEOUT_MS * 3 / 2, |w| w.serving(slots(6000, 6000)) == [5]).expect("a successor");
+    assert!(took > TIMEOUT_MS / 2, "{took} ms: the old master had a lease");
+    w.run(2 * TIMEOUT_MS);
+    assert_eq!(w.view(2).routes.down, Some(Down::NoLease), "it still thinks that it is the master");
 }
 
 #[test]

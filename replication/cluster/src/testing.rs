@@ -84,6 +84,8 @@ pub fn cluster(masters: u8, replicas: u8) -> Registry {
     let from = registry.voters.clone();
     if from != to {
         done(&mut registry, Change::SetVoters { from, to });
+        let voters_version = registry.voters_version;
+        done(&mut registry, Change::RetireFormerVoters { voters_version });
     }
     registry
 }

@@ -26,6 +26,8 @@ fn settle(registry: &mut Registry, alive: impl Fn(NodeId) -> bool) -> BTreeSet<N
     let from = registry.voters.clone();
     let to = desired_voters(registry, &alive);
     done(registry, Change::SetVoters { from, to: to.clone() });
+    let voters_version = registry.voters_version;
+    done(registry, Change::RetireFormerVoters { voters_version });
     assert_eq!(desired_voters(registry, &alive), to, "settled voters stay");
     to
 }

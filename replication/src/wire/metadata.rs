@@ -185,6 +185,9 @@ enum ChangeDef {
         #[serde(with = "super::pack")]
         node: NodeId,
     },
+    RetireFormerVoters {
+        voters_version: u64,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -239,6 +242,10 @@ struct RegistryDef {
     current_epoch: Epoch,
     #[serde(with = "super::pack")]
     forgotten: Vec<NodeId>,
+    #[serde(with = "super::pack", default)]
+    former_voters: BTreeSet<NodeId>,
+    #[serde(default)]
+    voters_version: u64,
 }
 
 pack_as! {
@@ -422,6 +429,7 @@ mod tests {
             Change::AbortHandover { shard, expected },
             Change::SetInSync { shard, expected, from: BTreeSet::new(), to: set.clone() },
             Change::SetVoters { from: set.clone(), to: set },
+            Change::RetireFormerVoters { voters_version: 7 },
             Change::SetConfigEpoch { node: id(1), epoch: Epoch(5) },
             Change::BumpEpoch { node: id(1) },
         ];

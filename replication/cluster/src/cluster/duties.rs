@@ -8,6 +8,7 @@ use holdfast_words::{Epoch, NodeId, ShardId};
 use crate::change::Change;
 use crate::cluster::{Cluster, watch};
 use crate::interface::{Destination, Outputs};
+use crate::lease::FormerVoters;
 use crate::message::Body;
 use crate::node_table::Peer;
 use crate::promotion::{Decision, Election, Rules, Standing};
@@ -26,6 +27,7 @@ impl Cluster {
         if self.leader != Some(self.me) {
             self.elections.clear();
             self.rebalance = Rebalance::default();
+            self.former_voters = FormerVoters::default();
             return;
         }
         let registry = self.registry.clone();
@@ -42,8 +44,7 @@ impl Cluster {
                     let (_, since_ms) = *self.elections.entry(shard).or_insert((epoch, now_ms));
                     let watched_ms = now_ms.saturating_sub(since_ms);
                     let lease_is_over = self.lease_is_over(now_ms, shard, register, epoch);
-                    let election =
-                        Election { shard, register, epoch, candidate, watched_ms, lease_is_over };
+                    let election = Election { shard, register, epoch, candidate, watched_ms, lease_is_over };
                     self.conduct(now_ms, election, out);
                 }
                 Some(Pending::Handover { .. }) | None => {
@@ -54,6 +55,10 @@ impl Cluster {
                     }
                 }
             }
+        }
+        if self.former_voters.can_retire(&watch(&registry, self, now_ms), &self.table) {
+            let voters_version = registry.voters_version;
+            self.propose(now_ms, Change::RetireFormerVoters { voters_version }, out);
         }
         self.spread_voters(now_ms, out);
         if self.settings.rebalance_masters {
@@ -169,7 +174,8 @@ impl Cluster {
     }
 
     fn spread_voters(&mut self, now_ms: u64, out: &mut Outputs) {
-        if now_ms.saturating_sub(self.voters_checked_ms) < VOTERS_EVERY_MS {
+        let is_changing = !self.registry.former_voters.is_empty();
+        if is_changing || now_ms.saturating_sub(self.voters_checked_ms) < VOTERS_EVERY_MS {
             return;
         }
         self.voters_checked_ms = now_ms;

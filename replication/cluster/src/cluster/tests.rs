@@ -103,7 +103,8 @@ fn suspecting_2(registry: &Registry, leads: bool) -> Cluster {
     for now_ms in [1500, 1900, 2001] {
         c.step(now_ms, Input::Tick);
         for n in [3, 4, 5, 6] {
-            let Input::Received { mut message, from_ip } = says(n, 1, registry, Body::Pong(Vec::new())) else {
+            let Input::Received { mut message, from_ip } = says(n, 1, registry, Body::Pong(Vec::new()))
+            else {
                 unreachable!()
             };
             message.header.grants = Some(c.token_base.wrapping_add(now_ms));
