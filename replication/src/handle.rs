@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use holdfast_cluster::change::{Change, Outcome};
@@ -149,6 +149,7 @@ pub struct Shared {
     view: ArcSwap<View>,
     routes: ArcSwap<Routes>,
     is_replica: AtomicBool,
+    lease_until_ms: AtomicU64,
     replicas: Mutex<Vec<ReplicaInfo>>,
     catch_ups: Mutex<CatchUps>,
     master_link: Mutex<Option<MasterLink>>,
@@ -165,6 +166,7 @@ impl Shared {
             routes: ArcSwap::new(view.routes.clone()),
             view: ArcSwap::new(view),
             is_replica: AtomicBool::new(is_replica),
+            lease_until_ms: AtomicU64::new(0),
             replicas: Mutex::default(),
             catch_ups: Mutex::default(),
             master_link: Mutex::default(),
@@ -180,6 +182,11 @@ impl Shared {
         self.routes.store(view.routes.clone());
         self.is_replica.store(is_replica, Ordering::Release);
         self.view.store(view);
+    }
+
+    /// Until when this node may serve as master, by [`platform::now_ms`](crate::platform::now_ms).
+    pub fn set_lease_until(&self, until_ms: u64) {
+        self.lease_until_ms.store(until_ms, Ordering::Release);
     }
 
     /// Without a cluster: this node follows another one, or does not.
@@ -235,6 +242,12 @@ impl Handle {
     /// The part of it that every command reads.
     pub fn routes(&self) -> arc_swap::Guard<Arc<Routes>> {
         self.shared.routes.load()
+    }
+
+    /// Whether the voters let this node serve as master at this moment (design, 7.4). What was read before this said yes was
+    /// nobody else's to change.
+    pub fn has_lease(&self) -> bool {
+        crate::platform::now_ms() < self.shared.lease_until_ms.load(Ordering::Acquire)
     }
 
     /// Whether this node is a replica.

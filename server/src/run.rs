@@ -212,6 +212,7 @@ fn run_command(
     if must_wait(node, &data, spec.has(Flag::Write), is_keyed) {
         return Ok(Outcome::Hold(role_is_settled()));
     }
+    let start = output.bytes.len();
     let reply = ReplyWriter::new(&mut output.bytes, session.protocol);
     let mut context = DataContext { arguments, data, reply, dice };
     if node.may_expire() && context.data.may_change() && matches!(handler, Handler::Data(_)) {
@@ -219,6 +220,11 @@ fn run_command(
     }
     let result = call(node, session, handler, &mut context, false);
     let DataContext { data, .. } = { context };
+    if is_keyed && read_without_lease(node, &data) {
+        drop(data);
+        output.withdraw(start);
+        return Ok(Outcome::Hold(role_is_settled()));
+    }
     let lsn = commit(data)?;
     match result? {
         Next::Reply => {
@@ -239,6 +245,16 @@ fn run_command(
 /// before: what this node lacks (it may have lost its log's end) has no LSN here that a reply could wait for.
 fn must_wait(node: &Node, data: &SlotSet<'_>, writes: bool, is_keyed: bool) -> bool {
     !data.may_change() && (writes || is_keyed && node.cluster.is_some() && !node.is_replica())
+}
+
+/// What was read on a master may be older than what another one has acknowledged: this node's lease was over before it was done
+/// reading. A change needs no lease, nobody acknowledges it under an epoch that is over. The read is tried again, and refused
+/// when the lease does not come back.
+fn read_without_lease(node: &Node, data: &SlotSet<'_>) -> bool {
+    let Some(cluster) = &node.cluster else { return false };
+    // Closed slots are a replica's.
+    let reads_as_master = data.may_change() && !data.has_changes();
+    reads_as_master && !cluster.has_lease() && !sabotage::is_on(Switch::LeaseIgnored)
 }
 
 fn role_is_settled() -> Pin<Box<dyn Future<Output = ()>>> {
@@ -489,6 +505,7 @@ fn exec_queue(
         return Ok(Outcome::Done);
     }
     let mut close = false;
+    let start = output.bytes.len();
     let mut reply = ReplyWriter::new(&mut output.bytes, session.protocol);
     reply.array(queue.len());
     let mut context = DataContext { arguments: &[], data, reply, dice };
@@ -518,6 +535,11 @@ fn exec_queue(
         account(node, session, command.id, words, platform::monotonic_us() - started);
     }
     let DataContext { data, .. } = { context };
+    if !all.is_empty() && !whole_keyspace && read_without_lease(node, &data) {
+        drop(data);
+        output.withdraw(start);
+        return Ok(Outcome::Hold(role_is_settled()));
+    }
     let lsn = commit(data)?;
     output.gate(lsn);
     Ok(if close { Outcome::Close } else { Outcome::Done })

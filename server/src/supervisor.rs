@@ -68,6 +68,7 @@ fn why_no_part(view: &View, part: Part) -> Option<&'static str> {
         Some(Down::NotJoined) => return Some("waiting to join the cluster"),
         Some(Down::Minority) => return Some("waiting for a majority of the voters"),
         Some(Down::CatchingUp) => return Some("catching up with the metadata group"),
+        Some(Down::NoLease) => return Some("waiting for the voters to let it serve"),
         Some(Down::SlotUnassigned | Down::SlotFailed) | None => {}
     }
     let Some(me) = view.myself() else { return Some("waiting to join the cluster") };

@@ -74,6 +74,9 @@ pub fn recover(known: &Registry, me: NodeId, kept: &BTreeSet<NodeId>, cluster: C
     registry.version += EPOCH_LEAP;
     registry.nodes.retain(|node, _| kept.contains(node));
     registry.voters = BTreeSet::from([me]);
+    // Those who were lost are no majority of anything any more.
+    registry.former_voters.clear();
+    registry.voters_version = 0;
     registry.shards = BTreeMap::new();
     registry.forgotten = known.nodes.keys().copied().filter(|node| !kept.contains(node)).collect();
     let mut epoch = Epoch(known.current_epoch.0 + EPOCH_LEAP);

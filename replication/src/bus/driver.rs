@@ -380,7 +380,8 @@ impl Driver {
     /// One step of the core, and everything it says; its answer, where there is one.
     async fn step(&mut self, input: Input) -> Option<Result<(), holdfast_cluster::Refusal>> {
         let out = self.cluster.step(platform::now_ms(), input);
-        let Outputs { view, events, propose, reconnect, send, answer, .. } = out;
+        let Outputs { view, events, propose, reconnect, send, answer, lease_until_ms, .. } = out;
+        self.shared.set_lease_until(lease_until_ms);
         if let Some(view) = view {
             self.publish(view);
         }

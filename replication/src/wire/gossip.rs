@@ -10,7 +10,7 @@ use super::body::{self, BodyError};
 use super::pack::pack_as;
 
 /// Version of these messages.
-pub const GOSSIP_VERSION: u16 = 1;
+pub const GOSSIP_VERSION: u16 = 2;
 
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "LogPoint")]
@@ -56,6 +56,8 @@ struct HeaderDef {
     is_master: bool,
     #[serde(with = "super::pack")]
     positions: Option<Positions>,
+    ping_token: u64,
+    grants: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -131,6 +133,13 @@ enum BodyDef {
         #[serde(with = "super::pack")]
         end: LogPoint,
     },
+    LeaseWithheld {
+        #[serde(with = "super::pack")]
+        shard: ShardId,
+        #[serde(with = "super::pack")]
+        epoch: Epoch,
+        idle_ms: u64,
+    },
 }
 
 pack_as! {
@@ -194,6 +203,8 @@ mod tests {
                 trusted: true,
                 stream_down_ms: 12,
             }),
+            ping_token: 13,
+            grants: Some(u64::MAX),
         }
     }
 
@@ -232,6 +243,7 @@ mod tests {
                 epoch: Epoch(2),
                 end: LogPoint { epoch: Epoch(1), lsn: Lsn(3) },
             },
+            Body::LeaseWithheld { shard: ShardId([1; 20]), epoch: Epoch(2), idle_ms: 3 },
         ];
         for body in bodies {
             let message = Message { header: header(), body };
@@ -245,7 +257,7 @@ mod tests {
             bytes.pop();
             // The version stands right after the array's head.
             bytes[1] += 1;
-            assert!(decode(&bytes).unwrap_err().to_string().contains("version 2"));
+            assert!(decode(&bytes).unwrap_err().to_string().contains("version 3"));
         }
     }
 
