@@ -190,7 +190,9 @@ impl Driver {
         };
         match config.master {
             Some(master) => driver.follow(master),
-            None => driver.lead(driver.store.log().epoch()),
+            // Its log may lack what it had sent to replicas: what it writes from now on must not be taken for that.
+            None if driver.member.is_trusted() => driver.lead(driver.store.log().epoch()),
+            None => driver.lead(epoch_of_its_own(driver.store.log().epoch())?),
         }
         Ok((driver, standalone))
     }
@@ -201,7 +203,10 @@ impl Driver {
                 () = platform::sleep_ms(TICK_MS) => self.tick(),
                 Some(wish) = self.wishes.recv() => match wish {
                     Wish::Follow(master) => self.follow(master),
-                    Wish::Lead if self.master.borrow().is_some() => self.lead(self.store.log().epoch().next()),
+                    Wish::Lead if self.master.borrow().is_some() => match epoch_of_its_own(self.store.log().epoch()) {
+                        Ok(epoch) => self.lead(epoch),
+                        Err(error) => tracing::error!(%error, "no epoch to lead at: the node stays a replica"),
+                    },
                     Wish::Lead => {}
                 },
                 Some((master, answer)) = self.probes.recv() => self.on_probe(master, answer),
@@ -291,6 +296,14 @@ impl Driver {
     }
 }
 
+/// An epoch above `last` that no other node begins: nobody hands epochs out here, and two replicas of one master may be made
+/// masters at the same LSN, so the lower half is chance.
+fn epoch_of_its_own(last: Epoch) -> io::Result<Epoch> {
+    let mut chance = [0; 4];
+    platform::random::fill(&mut chance)?;
+    Ok(Epoch((((last.0 >> 32) + 1) << 32) | u64::from(u32::from_le_bytes(chance))))
+}
+
 /// Asks the node whose clients' port this is what it leads.
 async fn ask_lead(me: &Identity, master: SocketAddr, fence: Epoch) -> Result<Lead, String> {
     let port = master
@@ -311,5 +324,18 @@ async fn ask_lead(me: &Identity, master: SocketAddr, fence: Epoch) -> Result<Lea
         }
         Message::Refused { reason } => Err(reason),
         _ => Err("it answers something else".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_nodes_that_become_masters_after_the_same_epoch_begin_different_newer_ones() {
+        let last = epoch_of_its_own(Epoch(7)).unwrap();
+        let (one, other) = (epoch_of_its_own(last).unwrap(), epoch_of_its_own(last).unwrap());
+        assert!(last > Epoch(7) && one > last && other > last);
+        assert_ne!(one, other);
     }
 }
