@@ -240,7 +240,6 @@ fn run_command(
     }
 }
 
-/// This node is becoming master or replica, or hands its slots over: the route says soon which, the request is tried again.
 /// Whether a request has to wait until this node has become what it is to be. Of a master's slots not even reads are served
 /// before: what this node lacks (it may have lost its log's end) has no LSN here that a reply could wait for.
 fn must_wait(node: &Node, data: &SlotSet<'_>, writes: bool, is_keyed: bool) -> bool {
@@ -257,6 +256,7 @@ fn read_without_lease(node: &Node, data: &SlotSet<'_>) -> bool {
     reads_as_master && !cluster.has_lease() && !sabotage::is_on(Switch::LeaseIgnored)
 }
 
+/// This node is becoming master or replica, or hands its slots over: the route says soon which, the request is tried again.
 fn role_is_settled() -> Pin<Box<dyn Future<Output = ()>>> {
     const LOOK_AGAIN_MS: u64 = 2;
     Box::pin(platform::sleep_ms(LOOK_AGAIN_MS))
