@@ -2,10 +2,11 @@
 //! ([`crate::bus`]) fills it; nothing here decides.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use holdfast_cluster::WriteAck;
 use holdfast_cluster::change::{Change, Outcome};
 use holdfast_cluster::interface::Settings;
 use holdfast_cluster::view::{Routes, View};
@@ -156,7 +157,10 @@ pub struct Shared {
     links: Mutex<Vec<Link>>,
     failure_reports: Mutex<std::collections::BTreeMap<NodeId, usize>>,
     replicas_moved: Notify,
+    on_write_ack: OnceLock<OnWriteAck>,
 }
+
+type OnWriteAck = Box<dyn Fn(WriteAck) + Send + Sync>;
 
 impl Shared {
     /// Before the driver has said anything.
@@ -173,7 +177,13 @@ impl Shared {
             links: Mutex::default(),
             failure_reports: Mutex::default(),
             replicas_moved: Notify::new(),
+            on_write_ack: OnceLock::new(),
         })
+    }
+
+    /// Who is told of a change of `write-ack`, in the thread that makes it. Said once, by the driver.
+    pub fn tell_write_ack(&self, listener: impl Fn(WriteAck) + Send + Sync + 'static) {
+        assert!(self.on_write_ack.set(Box::new(listener)).is_ok(), "there is one driver");
     }
 
     /// A newer snapshot.
@@ -339,8 +349,12 @@ impl Handle {
         self.ask(Request::AreYouAlive).await.ok();
     }
 
-    /// CONFIG SET of what the core goes by; it takes effect with the driver's next step.
+    /// CONFIG SET of what the core goes by; it takes effect with the driver's next step. `write-ack in-sync` takes effect for
+    /// this node's own acknowledgements before this returns.
     pub fn configure(&self, settings: Settings) {
+        if let Some(listener) = self.shared.on_write_ack.get() {
+            listener(settings.write_ack);
+        }
         let (answer, _) = oneshot::channel();
         // A node that is stopping needs no settings.
         self.requests.send((Request::Settings(settings), answer)).ok();

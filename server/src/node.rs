@@ -142,7 +142,7 @@ impl Node {
                 "checkpoint-log-size" | "wal-retain-size" => {
                     self.store.set_sizes(config.checkpoint_log_size, config.wal_retain_size);
                 }
-                "cluster-rebalance-masters" => {
+                "cluster-rebalance-masters" | "write-ack" => {
                     if let Some(cluster) = &self.cluster {
                         cluster.configure(crate::start::core_settings(&config));
                     }
@@ -171,10 +171,11 @@ impl Node {
 
     /// Which position of the log a reply waits for.
     pub fn ack_point(&self) -> AckPoint {
-        match self.config.ack_point() {
-            // Without a cluster there is nobody to be in sync with.
-            AckPoint::Committed if self.cluster.is_none() => self.config.snapshot().local_ack_point(),
-            point => point,
+        // In a cluster `write-ack` is part of what counts as committed, so that a change of it weakens no write that waits.
+        // Without one there is nobody to be in sync with.
+        match self.cluster {
+            Some(_) => AckPoint::Committed,
+            None => self.config.snapshot().local_ack_point(),
         }
     }
 

@@ -130,6 +130,13 @@ impl Driver {
             data_port,
         );
         replicas.set_write_ack(config.settings.write_ack);
+        // Not the thing itself: it has what this hangs on.
+        let told = Arc::downgrade(&replicas);
+        shared.tell_write_ack(move |write_ack| {
+            if let Some(replicas) = told.upgrade() {
+                replicas.set_write_ack(write_ack);
+            }
+        });
         let (mastership, mastership_seen) = watch::channel(None);
         let sender =
             Sender::new(member.clone(), replicas.clone(), book.clone(), mastership_seen, node_timeout_ms);

@@ -75,7 +75,10 @@ pub enum Standing {
 
 struct State {
     standing: Standing,
+    /// The rule in force.
     write_ack: WriteAck,
+    /// `write-ack local` was asked for: it is in force when all that was logged by then is committed under the stricter rule.
+    relax_at: Option<Lsn>,
     replicas: BTreeMap<NodeId, Replica>,
     /// Whom the registry has as replicas of this node's shard.
     expected: BTreeSet<NodeId>,
@@ -100,6 +103,7 @@ impl Replicas {
         let state = State {
             standing: Standing::Undecided,
             write_ack: WriteAck::Local,
+            relax_at: None,
             replicas: BTreeMap::new(),
             expected: BTreeSet::new(),
             in_sync: BTreeSet::new(),
@@ -111,10 +115,18 @@ impl Replicas {
         Arc::new(this)
     }
 
-    /// `write-ack`
+    /// `write-ack`. The stricter rule holds when this returns. The weaker one holds when every write that began under the
+    /// stricter one is committed under it: nobody's write becomes weaker while it is waited for.
     pub fn set_write_ack(&self, write_ack: WriteAck) {
         let mut state = self.state.lock();
-        state.write_ack = write_ack;
+        let relaxes = state.write_ack == WriteAck::InSync && write_ack == WriteAck::Local;
+        if relaxes && state.standing != Standing::Replica {
+            if state.relax_at.is_none() {
+                state.relax_at = Some(self.store.log().end().lsn);
+            }
+        } else {
+            (state.write_ack, state.relax_at) = (write_ack, None);
+        }
         self.settle(&mut state);
     }
 
@@ -138,6 +150,10 @@ impl Replicas {
     pub fn stand(&self, standing: Standing) {
         let mut state = self.state.lock();
         state.standing = standing;
+        if standing == Standing::Replica && state.relax_at.take().is_some() {
+            // Whoever waited here never gets an answer.
+            state.write_ack = WriteAck::Local;
+        }
         if standing != Standing::Undecided {
             state.replicas.clear();
             state.joining.clear();
@@ -284,6 +300,10 @@ impl Replicas {
     fn settle(&self, state: &mut State) {
         self.note_debts(state);
         self.settle_commit(state);
+        if state.relax_at.is_some_and(|end| self.store.log().positions().committed_lsn() >= end) {
+            (state.write_ack, state.relax_at) = (WriteAck::Local, None);
+            self.settle_commit(state);
+        }
         let copying = state.replicas.values().filter_map(|replica| match replica.stage {
             Stage::Copying(start_lsn) => Some(start_lsn),
             Stage::Streaming | Stage::Away => None,
@@ -335,6 +355,9 @@ impl Replicas {
         let everything = Lsn(u64::MAX);
         let (commit, alone) = match (state.standing, state.write_ack) {
             (Standing::Undecided, _) => (Commit::Nothing, false),
+            (Standing::Master(_), WriteAck::Local) if self.is_durable() => {
+                (Commit::Durable { others: everything }, false)
+            }
             (Standing::Replica, _) | (Standing::Master(_), WriteAck::Local) => (Commit::default(), false),
             (Standing::Master(me), WriteAck::InSync) => {
                 let needed = state.in_sync.union(&state.joining).copied().collect();

@@ -1,9 +1,11 @@
 //! Masters and replicas of one shard over real sockets on free ports of 127.0.0.1, ordered about by the test in place of the
 //! cluster core.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use holdfast_cluster::WriteAck;
 use holdfast_cluster::change::{NodeAddress, NodeRecord};
 use holdfast_cluster::events::Role;
 use holdfast_cluster::registry::Registry;
@@ -17,7 +19,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::follower::Context;
 use super::member::Member;
-use super::replicas::Replicas;
+use super::replicas::{Progress, Replicas, Standing};
 use super::role::{Done, Order, RoleKeeper};
 use super::sender::Sender;
 use crate::handle::{LinkState, Shared};
@@ -351,4 +353,51 @@ async fn a_master_that_has_lost_what_its_replica_has_is_not_followed() {
     platform::sleep_ms(500).await;
     assert_eq!(replica.store.digest(), digest, "data were thrown away for a master that has less");
     assert_ne!(replica.link(), Some(LinkState::Streaming));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_write_that_waits_for_the_in_sync_set_does_not_become_weaker_by_write_ack_local() {
+    let master = node(1, 1 << 30).await;
+    let replica = NodeId([2; 20]);
+    let members = BTreeSet::from([master.id, replica]);
+    master.replicas.stand(Standing::Master(master.id));
+    master.replicas.set_write_ack(WriteAck::InSync);
+    master.replicas.expect(BTreeSet::from([replica]), members);
+    let has = |written| Progress { written, durable: Lsn::ZERO, applied: written };
+    let connection = master.replicas.begin_streaming(replica, Lsn::ZERO);
+    let committed = || master.store.log().positions().committed_lsn();
+    master.store.slots().open_to_commands();
+    master.set("key", "waits");
+    let waits = master.end();
+    master.replicas.set_write_ack(WriteAck::Local);
+    assert_eq!(committed(), Lsn::ZERO, "the replica has nothing yet");
+    master.set("key", "came after");
+    assert_eq!(committed(), Lsn::ZERO, "what came after waits with it");
+    master.replicas.on_ack(replica, connection, has(waits));
+    assert_eq!(committed(), master.end(), "from now on this node's word is enough");
+    master.set("key", "local");
+    assert_eq!(committed(), master.end());
+    let before = master.end();
+    master.replicas.set_write_ack(WriteAck::InSync);
+    assert_eq!(committed(), waits, "the stricter rule holds at once");
+    master.replicas.on_ack(replica, connection, has(before));
+    assert_eq!(committed(), before);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn under_write_ack_local_a_log_that_is_always_synced_commits_what_is_on_the_disk() {
+    let master = node(1, 1 << 30).await;
+    master.replicas.stand(Standing::Master(master.id));
+    master.store.slots().open_to_commands();
+    master.store.log().set_fsync_policy(FsyncPolicy::Always);
+    master.replicas.set_write_ack(WriteAck::Local);
+    master.set("key", "value");
+    let positions = master.store.log().positions();
+    let durable = async {
+        while positions.committed_lsn() < master.end() {
+            assert!(positions.committed_lsn() <= positions.durable_lsn());
+            platform::sleep_ms(5).await;
+        }
+    };
+    platform::within_ms(5000, durable).await.expect("it is synced");
 }

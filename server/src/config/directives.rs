@@ -299,7 +299,7 @@ pub static DIRECTIVES: &[Directive] = &[
     memory("cluster-link-sendbuf-limit", "0").not_needed("the bus bounds its buffers itself"),
     flag("cluster-allow-pubsubshard-when-down", "yes").not_needed("publish and subscribe are not there yet"),
     // Replicas.
-    row("write-ack", Kind::OneOf(WriteAck::NAMES), "in-sync").fixed(),
+    row("write-ack", Kind::OneOf(WriteAck::NAMES), "in-sync"),
     count("replica-lag-max", "2000").fixed(),
     count("min-replicas-to-write", "0").alias("min-slaves-to-write"),
     count("min-replicas-max-lag", "10").alias("min-slaves-max-lag"),

@@ -59,7 +59,7 @@ const NOTES: &[(&str, &str)] = &[
     ("unclean-failover", "holdfast's own. Accepted; **not applied yet**."),
     (
         "write-ack",
-        "holdfast's own. `in-sync`: two machines, or the disk of a master that is alone; without a cluster it is as `local`.",
+        "holdfast's own. `in-sync`: two machines, or the disk of a master that is alone; without a cluster it is as `local`. When it is set to `local`, writes that wait then are still acknowledged as `in-sync`. Set it on every node: a master's own says what it waits for, the metadata leader's who may be promoted.",
     ),
     (
         "shutdown-timeout",

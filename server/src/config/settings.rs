@@ -304,14 +304,6 @@ settings! {
 }
 
 impl Config {
-    /// Which position of the log a reply waits for.
-    pub fn ack_point(&self) -> AckPoint {
-        match self.write_ack {
-            WriteAck::InSync => AckPoint::Committed,
-            WriteAck::Local => self.local_ack_point(),
-        }
-    }
-
     /// Which position a reply waits for where this node's word is enough.
     pub fn local_ack_point(&self) -> AckPoint {
         match self.appendfsync {
@@ -354,10 +346,9 @@ mod tests {
 
     #[test]
     fn replies_wait_for_the_disk_only_when_it_is_always_synced() {
-        let config = |appendfsync, write_ack| Config { appendfsync, write_ack, ..Config::default() };
-        assert_eq!(config(AppendFsync::Always, WriteAck::Local).ack_point(), AckPoint::Durable);
-        assert_eq!(config(AppendFsync::EverySec, WriteAck::Local).ack_point(), AckPoint::Written);
-        assert_eq!(config(AppendFsync::Always, WriteAck::InSync).ack_point(), AckPoint::Committed);
+        let config = |appendfsync| Config { appendfsync, ..Config::default() };
+        assert_eq!(config(AppendFsync::Always).local_ack_point(), AckPoint::Durable);
+        assert_eq!(config(AppendFsync::EverySec).local_ack_point(), AckPoint::Written);
     }
 
     #[test]

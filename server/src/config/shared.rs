@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
-use holdfast_storage::log::AckPoint;
 use parking_lot::Mutex;
 
 use super::directives::{DIRECTIVES, Status, find};
@@ -101,11 +100,6 @@ impl SharedConfig {
     /// One line for each directive that was given and that holdfast does not need; to be logged at the start.
     pub fn not_needed(&self) -> &[String] {
         &self.not_needed
-    }
-
-    /// Which position of the log a reply waits for.
-    pub fn ack_point(&self) -> AckPoint {
-        self.snapshot().ack_point()
     }
 
     /// Longest argument of a request.
