@@ -397,6 +397,13 @@ impl Mark {
         if next_is_at == own.offset() { self.counter + 1 } else { self.counter }
     }
 
+    /// Which of a header block's two marks do not read, and where they stand.
+    pub fn faults(block: &[u8]) -> Vec<(u64, HeaderFault)> {
+        let sectors = block.chunks_exact(SECTOR).enumerate().skip(1).take(2);
+        let fault = |(index, sector)| Self::decode(sector).err().map(|fault| ((index * SECTOR) as u64, fault));
+        sectors.filter_map(fault).collect()
+    }
+
     fn decode(sector: &[u8]) -> Result<Self, HeaderFault> {
         if sector.iter().all(|&byte| byte == 0) {
             return Ok(Self::default());

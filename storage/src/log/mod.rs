@@ -26,6 +26,10 @@ pub mod retention;
 mod group_commit;
 /// Taking and writing records.
 mod append;
+/// Damage in sealed segments: found.
+pub mod scrub;
+/// Damage in sealed segments: put right.
+pub mod mend;
 #[cfg(test)]
 mod tests;
 

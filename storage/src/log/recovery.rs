@@ -160,7 +160,7 @@ fn never_used(block: &[u8]) -> bool {
 }
 
 /// The seal at the end of the file, and the offset at which its index begins.
-fn read_seal(file: &File, length: u64) -> std::io::Result<Option<(Seal, u64)>> {
+pub(super) fn read_seal(file: &File, length: u64) -> std::io::Result<Option<(Seal, u64)>> {
     if length < SEGMENT_HEADER_SIZE + FOOTER_SIZE as u64 {
         return Ok(None);
     }
@@ -363,6 +363,12 @@ impl<'s> SegmentScan<'s> {
     /// From the first record on.
     pub fn new(segment: &'s FoundSegment) -> Self {
         Self { segment, buffer_at: SEGMENT_HEADER_SIZE, buffer: Vec::new(), next: 0 }
+    }
+
+    /// From the record at `lsn` on.
+    pub fn starting_at(segment: &'s FoundSegment, lsn: Lsn) -> Self {
+        let buffer_at = offset_of(lsn, segment.header.first_lsn);
+        Self { segment, buffer_at, buffer: Vec::new(), next: 0 }
     }
 
     /// Where records can stand at most: before a seal, or the end of the file.

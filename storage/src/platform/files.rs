@@ -89,6 +89,21 @@ impl File {
         Ok(filled)
     }
 
+    /// Asks the kernel to drop what it holds of these bytes, so that the next read comes from the disk. What is not on disk yet
+    /// stays. Only advice: where it is not taken, a read shows what the kernel holds.
+    pub fn forget_cached(&self, offset: u64, length: u64) {
+        match &self.place {
+            Place::Real(file) => {
+                let length = std::num::NonZeroU64::new(length);
+                if let Err(error) = rustix::fs::fadvise(file, offset, length, rustix::fs::Advice::DontNeed) {
+                    tracing::debug!(%error, "the kernel does not take advice on a file");
+                }
+            }
+            #[cfg(feature = "simulation")]
+            Place::Simulated(_) => {}
+        }
+    }
+
     /// The file's length in bytes.
     ///
     /// # Errors
