@@ -17,6 +17,10 @@ use crate::platform;
 const EXPIRY_PERIOD: Duration = Duration::from_millis(100);
 /// The share of a period that the search may take (Redis: 25 %).
 const EXPIRY_BUDGET_US: u64 = 25_000;
+/// Between two looks at `scrub-rate` while there is nothing to do.
+const SCRUB_PERIOD: Duration = Duration::from_secs(1);
+/// Between two passes of the scrub through everything.
+const SCRUB_PAUSE: Duration = Duration::from_secs(10);
 /// Keys deleted under one slot lock before others get it.
 const EXPIRY_BATCH: usize = 32;
 
@@ -90,6 +94,29 @@ pub async fn once_a_second(node: Arc<Node>) {
         close_idle_clients(&node);
         if node.store.checkpoint_is_due() {
             node.checkpoint_in_background("checkpoint-log-size");
+        }
+    }
+}
+
+/// Looks through log and images for damage, at `scrub-rate`, again and again.
+pub async fn scrub(node: Arc<Node>) {
+    let mut rest = SCRUB_PERIOD;
+    loop {
+        tokio::time::sleep(rest).await;
+        let rate = node.config.snapshot().scrub_rate;
+        rest = SCRUB_PERIOD;
+        if rate == 0 {
+            continue;
+        }
+        let store = node.store.clone();
+        // A tenth of a second's worth, so that a change of the rate is felt soon.
+        let step = move || store.scrub((rate / 10).max(1), &mut holdfast_storage::scrub::nobody);
+        match platform::off_thread(step).await {
+            Ok((bytes, pass_is_done)) => {
+                let cost = Duration::from_millis(bytes.saturating_mul(1000) / rate);
+                rest = if pass_is_done { cost + SCRUB_PAUSE } else { cost.max(Duration::from_millis(1)) };
+            }
+            Err(error) => tracing::error!(%error, "the scrub failed; it goes on"),
         }
     }
 }

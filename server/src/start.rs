@@ -206,6 +206,7 @@ fn serve(store: Arc<Store>, config: SharedConfig, snapshot: &Config) -> Result<(
         }
         tokio::spawn(housekeeping::once_a_second(node.clone()));
         tokio::spawn(housekeeping::take_checkpoints(node.clone(), checkpoints));
+        tokio::spawn(housekeeping::scrub(node.clone()));
         tokio::spawn(watchdog.keep_quiet(node.clone()));
         let ready = tokio::spawn(supervisor::tell_when_ready(node.clone()));
         let request = tokio::select! {

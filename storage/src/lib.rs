@@ -33,5 +33,7 @@ pub mod data_dir;
 pub mod node_state;
 /// Checkpoints: slot images, their manifest, the pass that makes them, and loading them.
 pub mod checkpoint;
+/// The background scrub: damage on disk is found, and mended, before somebody needs what is damaged.
+pub mod scrub;
 /// The façade that upper crates see.
 pub mod store;

@@ -26,6 +26,7 @@ pub struct Slot {
     newest_lsn: Lsn,
     /// Sequence as of the newest checkpoint image; the slot is dirty when it lags behind `sequence`.
     imaged_sequence: SlotSequence,
+    image_is_damaged: bool,
     watchers: Option<Box<Watchers>>,
 }
 
@@ -47,13 +48,19 @@ impl Slot {
 
     /// Whether the slot has records that no checkpoint image covers.
     pub fn is_dirty(&self) -> bool {
-        self.imaged_sequence < self.sequence
+        self.imaged_sequence < self.sequence || self.image_is_damaged
+    }
+
+    /// The slot's newest image cannot be relied on: the next checkpoint makes another.
+    pub fn mark_not_imaged(&mut self) {
+        self.image_is_damaged = true;
     }
 
     /// An image as of `sequence` is durable.
     pub fn mark_imaged(&mut self, sequence: SlotSequence) {
         debug_assert!(sequence <= self.sequence);
         self.imaged_sequence = self.imaged_sequence.max(sequence);
+        self.image_is_damaged = false;
     }
 
     /// Starts over from an image as of `sequence`; whatever was here is gone. The image's keys follow by
@@ -62,6 +69,7 @@ impl Slot {
         self.keyspace = Keyspace::default();
         self.sequence = sequence;
         self.imaged_sequence = sequence;
+        self.image_is_damaged = false;
         self.newest_lsn = newest_lsn;
         self.touch_all();
     }

@@ -13,10 +13,12 @@ use crate::checkpoint::manifest::{Manifest, ManifestError};
 use crate::checkpoint::pass::{Checkpointer, PassError, PassReport, PassSettings, SlotSource};
 use crate::checkpoint::receive::ImageReceiver;
 use crate::data_dir::{DataDir, DataDirError};
+use crate::log::mend::SameBytes;
 use crate::log::{AppendError, Log, LogConfig, LogHealth, OpenError, ReadError, Recovery};
 use crate::mutation::{Expiry, Mutation};
 use crate::platform::{clock, files};
 use crate::replay;
+use crate::scrub::{Scrub, ScrubStats};
 use crate::slots::{ReplayError, Scratch, SlotSet, Slots};
 use crate::types::value_format::{self, VALUE_FORMAT_VERSION};
 
@@ -161,6 +163,9 @@ pub struct Store {
     maintaining: parking_lot::Mutex<()>,
     last_checkpoint_at_ms: AtomicU64,
     last_checkpoint_failed: AtomicBool,
+    scrub: parking_lot::Mutex<Scrub>,
+    /// What INFO says of the scrub: a step may take a while.
+    scrub_stats: parking_lot::Mutex<ScrubStats>,
     /// Held while received records are in the log and not yet all in the slots.
     receiving: parking_lot::Mutex<()>,
 }
@@ -232,6 +237,8 @@ impl Store {
             maintaining: parking_lot::Mutex::new(()),
             last_checkpoint_at_ms: AtomicU64::new(clock::wall_clock_ms()),
             last_checkpoint_failed: AtomicBool::new(false),
+            scrub: parking_lot::Mutex::default(),
+            scrub_stats: parking_lot::Mutex::default(),
             receiving: parking_lot::Mutex::new(()),
         };
         Ok((Arc::new(store), restart))
@@ -505,6 +512,31 @@ impl Store {
         }
     }
 
+    /// Verifies about `max_bytes` more of segments and images, and mends what is damaged: the log with bytes from elsewhere, images
+    /// out of memory. Returns how many bytes that were, and whether they ended a pass through everything.
+    pub fn scrub(&self, max_bytes: u64, from: &mut dyn SameBytes) -> (u64, bool) {
+        let mut scrub = self.scrub.lock();
+        if !self.is_whole() {
+            // What is there is about to be replaced.
+            return (0, true);
+        }
+        let step = scrub.step(&self.log, self.manifest(), max_bytes, from);
+        if !step.image_again.is_empty() {
+            // All images of a damaged file: it goes when nobody needs it any more.
+            for &slot in &step.image_again {
+                self.slots.with(slot, |slot| slot.mark_not_imaged());
+            }
+            scrub.images_made_again(self.checkpoint().map(|_| ()).map_err(|error| error.to_string()));
+        }
+        *self.scrub_stats.lock() = scrub.stats().clone();
+        (step.bytes, step.pass_done)
+    }
+
+    /// What INFO says of the scrub.
+    pub fn scrub_stats(&self) -> ScrubStats {
+        self.scrub_stats.lock().clone()
+    }
+
     /// How many tails and logs were set aside and are still there.
     ///
     /// # Errors
@@ -637,3 +669,6 @@ impl Store {
 #[cfg(test)]
 #[path = "store_tests.rs"]
 mod tests;
+#[cfg(test)]
+#[path = "store_scrub_tests.rs"]
+mod scrub_tests;

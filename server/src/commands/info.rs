@@ -153,6 +153,7 @@ fn persistence(node: &Node, text: &mut String) {
     let checkpoint = node.store.checkpoint_stats();
     let health = node.store.log().health();
     let stats = node.store.log().stats();
+    let scrub = node.store.scrub_stats();
     fields!(text,
         "loading": 0,
         "async_loading": 0,
@@ -166,6 +167,16 @@ fn persistence(node: &Node, text: &mut String) {
         "aof_last_bgrewrite_status": "ok",
         "aof_last_write_status": if matches!(health, LogHealth::Good) { "ok" } else { "err" },
         "aof_current_size": stats.bytes,
+        "scrub_in_progress": u8::from(scrub.running),
+        "scrub_pass_bytes": scrub.pass_bytes,
+        "scrub_pass_bytes_left": scrub.bytes_left,
+        "scrub_passes": scrub.passes,
+        "scrub_last_pass_time": scrub.last_pass_at_ms / 1000,
+        "scrub_last_pass_ms": scrub.last_pass_took_ms,
+        "scrub_damage_found": scrub.found,
+        "scrub_damage_mended": scrub.mended,
+        "scrub_damage_unmended": scrub.unmended,
+        "scrub_last_damage": scrub.last_damage,
     );
 }
 

@@ -214,6 +214,7 @@ pub static DIRECTIVES: &[Directive] = &[
     row("wal-segment-size", Kind::Memory { min: 1 << 20, max: 4 << 30 }, "67108864"),
     memory("wal-retain-size", "1073741824"),
     row("checkpoint-log-size", Kind::Memory { min: 1 << 20, max: u64::MAX }, "268435456"),
+    memory("scrub-rate", "10485760"),
     flag("appendonly", "no").not_needed("everything is logged, always"),
     text("appendfilename", "appendonly.aof").fixed().not_needed(LOG_INSTEAD),
     text("appenddirname", "appendonlydir").fixed().not_needed(LOG_INSTEAD),

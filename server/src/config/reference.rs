@@ -43,6 +43,10 @@ const NOTES: &[(&str, &str)] = &[
     ("wal-retain-size", "holdfast's own; in place of `repl-backlog-size`, on disk."),
     ("checkpoint-log-size", "holdfast's own; in place of `save` and `auto-aof-rewrite-*`."),
     (
+        "scrub-rate",
+        "holdfast's own. Bytes per second of sealed log and slot images that are read back and verified in the background; 0: off. Damaged images are made again from memory; a damaged piece of the log is reported (**it is not fetched from another node yet**), see INFO persistence.",
+    ),
+    (
         "maxmemory-policy",
         "Five keys are sampled for each that goes; the `lfu` policies go by the time of last use.",
     ),

@@ -239,6 +239,8 @@ settings! {
     wal_retain_size: u64 = "wal-retain-size",
     /// Bytes of log after which a checkpoint is taken.
     checkpoint_log_size: u64 = "checkpoint-log-size",
+    /// Bytes per second of log and images that are looked through for damage; 0 for none.
+    scrub_rate: u64 = "scrub-rate",
     /// Most memory for data, bytes; 0 for no limit.
     maxmemory: u64 = "maxmemory",
     /// Which keys go when it is used up.

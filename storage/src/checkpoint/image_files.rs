@@ -341,6 +341,11 @@ impl ImageFile {
         self.length
     }
 
+    /// The next reads come from the disk, and not from what the kernel holds.
+    pub fn forget_cached(&self) {
+        self.file.forget_cached(0, self.length);
+    }
+
     /// Whether the file has no image.
     pub fn is_empty(&self) -> bool {
         self.length == FILE_HEADER_SIZE

@@ -15,3 +15,5 @@ pub mod rewrite;
 pub mod pass;
 /// Images that come from elsewhere, into files of our own.
 pub mod receive;
+/// Damage in image files, found while the node runs.
+pub mod scrub;

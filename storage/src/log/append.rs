@@ -19,7 +19,7 @@ use super::{GOOD, Log, LogHealth, NO_SPACE, POISONED};
 use crate::platform::files::{self, File};
 
 /// Folder below the log's, for what was cut.
-pub pub(super) const SET_ASIDE: &str = "set-aside";
+pub const SET_ASIDE: &str = "set-aside";
 
 /// Records appended and not yet written.
 pub(super) struct Pending {
@@ -438,7 +438,9 @@ impl Log {
     pub(super) fn adopt_spares(&self) -> io::Result<()> {
         let mut writer = self.writer.lock();
         let names = files::list(&self.directory)?;
-        for name in names.iter().filter(|name| name.ends_with(HALF_MADE) || name.ends_with(super::mend::MENDING)) {
+        for name in
+            names.iter().filter(|name| name.ends_with(HALF_MADE) || name.ends_with(super::mend::MENDING))
+        {
             files::remove_file(&self.directory.join(name))?;
         }
         for name in names.into_iter().filter(|name| name.ends_with(".wal.spare")) {

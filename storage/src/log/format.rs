@@ -400,7 +400,8 @@ impl Mark {
     /// Which of a header block's two marks do not read, and where they stand.
     pub fn faults(block: &[u8]) -> Vec<(u64, HeaderFault)> {
         let sectors = block.chunks_exact(SECTOR).enumerate().skip(1).take(2);
-        let fault = |(index, sector)| Self::decode(sector).err().map(|fault| ((index * SECTOR) as u64, fault));
+        let fault =
+            |(index, sector)| Self::decode(sector).err().map(|fault| ((index * SECTOR) as u64, fault));
         sectors.filter_map(fault).collect()
     }
 

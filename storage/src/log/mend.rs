@@ -137,9 +137,8 @@ impl Log {
         let mut block = vec![0; SEGMENT_HEADER_SIZE as usize];
         let filled = segment.file.read_up_to_at(&mut block, 0)?;
         let known = SegmentHeader::decode(&block[..filled]).ok();
-        let known = known.filter(|(header, _)| {
-            header.first_lsn == segment.first_lsn && header.shard == self.owner()
-        });
+        let known =
+            known.filter(|(header, _)| header.first_lsn == segment.first_lsn && header.shard == self.owner());
         let (header, mark) = known.unwrap_or_else(|| {
             let before = |start: Lsn| start < segment.first_lsn || start == Lsn::ZERO;
             let history = history.iter().copied().filter(|&(_, start)| before(start)).collect();
@@ -177,9 +176,10 @@ impl Log {
         let kept = self.keep_damaged(segment).map_err(io_error)?;
         let mut writer = self.writer.lock();
         let own = writer.sealed.iter_mut();
-        let Some(own) = own.into_iter().find(|own| {
-            Arc::ptr_eq(&own.file, &segment.file) && own.end_lsn == segment.end_lsn
-        }) else {
+        let Some(own) = own
+            .into_iter()
+            .find(|own| Arc::ptr_eq(&own.file, &segment.file) && own.end_lsn == segment.end_lsn)
+        else {
             return Err(MendError::Gone);
         };
         files::rename(&mended.path, &segment.path).map_err(io_error)?;

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use holdfast_words::Lsn;
 
 use super::Log;
-use super::format::{FOOTER_SIZE, HeaderFault, Mark, SEGMENT_HEADER_SIZE, Seal, SegmentHeader, decode_record};
+use super::format::{
+    FOOTER_SIZE, HeaderFault, Mark, SEGMENT_HEADER_SIZE, Seal, SegmentHeader, decode_record,
+};
 use super::recovery::{FoundSegment, SegmentScan, read_seal};
 use super::segment::{Sealed, offset_of};
 
@@ -120,9 +122,11 @@ impl Log {
                 Err(fault) => slice.damage.push(damaged(0, DamagedPart::Header, None, fault.to_string())),
                 Ok(()) => {
                     let faults = Mark::faults(&block).into_iter();
-                    slice.damage.extend(faults.map(|(offset, fault)| {
-                        damaged(offset, DamagedPart::Mark, None, fault.to_string())
-                    }));
+                    slice.damage.extend(
+                        faults.map(|(offset, fault)| {
+                            damaged(offset, DamagedPart::Mark, None, fault.to_string())
+                        }),
+                    );
                 }
             }
             if let Err((offset, what)) = self.check_seal(segment)? {
@@ -225,7 +229,9 @@ fn resume_after(segment: &Sealed, damaged: Lsn) -> io::Result<(Option<u16>, Lsn)
         }
         let lsn = segment.first_lsn.advance(offset - SEGMENT_HEADER_SIZE);
         bytes.resize((next - offset) as usize, 0);
-        if segment.file.read_up_to_at(&mut bytes, offset)? == bytes.len() && decode_record(&bytes, lsn).is_ok() {
+        if segment.file.read_up_to_at(&mut bytes, offset)? == bytes.len()
+            && decode_record(&bytes, lsn).is_ok()
+        {
             return Ok((slot, lsn));
         }
     }

@@ -1,5 +1,6 @@
 //! The log as a whole: what comes back after every kind of end.
 
+mod damage;
 mod trouble;
 
 use std::path::Path;
