@@ -12,7 +12,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::clients::{ClientInfo, Clients};
 use crate::command::errors::CommandError;
-use crate::config::SharedConfig;
+use crate::config::{SharedConfig, WriteAck};
 use crate::latency::Latency;
 use crate::pause::Pause;
 use crate::platform;
@@ -142,7 +142,7 @@ impl Node {
                 "checkpoint-log-size" | "wal-retain-size" => {
                     self.store.set_sizes(config.checkpoint_log_size, config.wal_retain_size);
                 }
-                "cluster-rebalance-masters" | "write-ack" => {
+                "cluster-rebalance-masters" | "unclean-failover" | "write-ack" => {
                     if let Some(cluster) = &self.cluster {
                         cluster.configure(crate::start::core_settings(&config));
                     }
@@ -207,19 +207,30 @@ impl Node {
         if cluster.is_replica() {
             return Err(CommandError::ReadOnly);
         }
-        let wanted = self.config.min_replicas_to_write();
-        if wanted > 0 {
-            let lag_max_ms = self.config.snapshot().min_replicas_max_lag * 1000;
-            let good = cluster
-                .replicas()
-                .iter()
-                .filter(|replica| replica.online && replica.lag_ms <= lag_max_ms)
-                .count();
-            if good < wanted {
-                return Err(CommandError::NoReplicas);
-            }
+        match self.good_replicas(cluster) {
+            Some((good, wanted)) if good < wanted => Err(CommandError::NoReplicas),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// How many replicas are good, and how many must be (`min-replicas-to-write`); `None` where it does not matter, as in Redis
+    /// when either number is 0. A good one streams, was heard within `min-replicas-max-lag`, and, where acknowledgements wait for
+    /// the in-sync set, is in it.
+    fn good_replicas(&self, peers: &holdfast_replication::Handle) -> Option<(usize, usize)> {
+        let config = self.config.snapshot();
+        let (wanted, lag_max_ms) = (config.min_replicas_to_write, config.min_replicas_max_lag * 1000);
+        if wanted == 0 || lag_max_ms == 0 {
+            return None;
+        }
+        let in_cluster = self.cluster.is_some() && config.write_ack == WriteAck::InSync;
+        let view = in_cluster.then(|| peers.view());
+        let counts = |node| view.as_ref().is_none_or(|view| view.node(node).is_some_and(|node| node.in_sync));
+        let good = peers
+            .replicas()
+            .iter()
+            .filter(|replica| replica.online && replica.lag_ms <= lag_max_ms && counts(replica.node))
+            .count();
+        Some((good, wanted))
     }
 
     /// Whether a command that needs more memory may run.
@@ -303,6 +314,11 @@ impl Node {
             None => field("role", format_args!("master")),
         }
         field("connected_slaves", format_args!("{}", replicas.len()));
+        let good =
+            self.peers().filter(|peers| !peers.is_replica()).and_then(|peers| self.good_replicas(peers));
+        if let Some((good, _)) = good {
+            field("min_slaves_good_slaves", format_args!("{good}"));
+        }
         let view = self.cluster.as_ref().map(|cluster| cluster.view());
         let in_sync = |node| view.as_ref().and_then(|view| view.node(node)).is_some_and(|node| node.in_sync);
         for (index, replica) in replicas.iter().enumerate() {
@@ -320,6 +336,12 @@ impl Node {
                     u8::from(in_sync(replica.node)),
                 ),
             );
+        }
+        let register = view.as_ref().and_then(|view| view.registry.shard_of(self.store.node_id()));
+        if let Some((_, register)) = register {
+            let allowed = if register.unclean_failover { "yes" } else { "no" };
+            field("unclean_failover", format_args!("{allowed}"));
+            field("last_unclean_failover_epoch", format_args!("{}", register.unclean_epoch));
         }
         field("master_failover_state", format_args!("no-failover"));
         field("master_replid", format_args!("{}", self.store.shard_id()));

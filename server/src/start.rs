@@ -263,6 +263,7 @@ pub(crate) fn core_settings(config: &Config) -> Settings {
             WriteAck::InSync => holdfast_cluster::WriteAck::InSync,
         },
         rebalance_masters: config.cluster_rebalance_masters,
+        unclean_failover: config.unclean_failover,
     }
 }
 

@@ -178,6 +178,25 @@ pub enum Change {
         /// The change of voters it is about ([`Registry::voters_version`](crate::Registry::voters_version)).
         voters_version: u64,
     },
+    /// `unclean-failover` of the shard, as its master has it configured.
+    SetUncleanFailover {
+        /// The shard.
+        shard: ShardId,
+        /// What the proposer saw.
+        expected: Expected,
+        /// Whether a member out of sync may be promoted when none in sync can be reached.
+        allowed: bool,
+    },
+    /// Ends an election as [`Change::Promote`] does, with a winner that may lack acknowledged writes: it alone is in sync then.
+    /// Refused where the shard's `unclean-failover` is `no`.
+    PromoteUnclean {
+        /// The shard.
+        shard: ShardId,
+        /// What the proposer saw; `pending` names the epoch that becomes the shard's.
+        expected: Expected,
+        /// The new master.
+        master: NodeId,
+    },
     /// CLUSTER SET-CONFIG-EPOCH: only on a node that knows no other.
     SetConfigEpoch {
         /// The node.
@@ -272,6 +291,8 @@ pub enum Refusal {
     NotAMember(NodeId),
     /// The in-sync set has moved on, or the one wanted lacks the master or holds strangers.
     InSyncSetMoved,
+    /// The shard's `unclean-failover` is `no`, or nobody is being elected.
+    UncleanNotAllowed(ShardId),
     /// The voters have moved on since the proposer looked.
     VotersMoved,
     /// An even or empty set of voters, or a voter that is not a member.
@@ -327,6 +348,9 @@ impl fmt::Display for Refusal {
             }
             Self::NotAMember(node) => write!(f, "Node {node} is not a member of the shard"),
             Self::InSyncSetMoved => f.write_str("The in-sync set has moved on"),
+            Self::UncleanNotAllowed(shard) => {
+                write!(f, "Shard {shard} promotes only members of its in-sync set")
+            }
             Self::VotersMoved => f.write_str("The set of voters has moved on"),
             Self::BadVoters => f.write_str("Voters must be an odd number of members"),
             Self::ConfigEpochNotAlone => f.write_str(

@@ -146,7 +146,10 @@ impl Cluster {
             }
             Input::Failover(kind) => out.answer = Some(self.on_failover(now_ms, kind, &mut out)),
             Input::Myself(myself) => self.myself = myself,
-            Input::Settings(settings) => self.settings = settings,
+            Input::Settings(settings) => {
+                self.settings = settings;
+                self.tell_shard_its_rule(now_ms, &mut out);
+            }
         }
         self.step_handovers(now_ms, &mut out);
         out.lease_until_ms = self.lease_until_ms(now_ms);
@@ -194,6 +197,7 @@ impl Cluster {
         self.declare_failed(now_ms, out);
         self.send_meets(now_ms, out);
         self.tell_registry_about_myself(now_ms, out);
+        self.tell_shard_its_rule(now_ms, out);
         self.follow_role(out);
         self.tell_withheld_leases(now_ms, out);
         self.do_duties(now_ms, out);

@@ -4,7 +4,7 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::fmt;
 
-use holdfast_words::{ClusterId, Epoch, NodeId, ShardId};
+use holdfast_words::{ClusterId, Epoch, LogPoint, NodeId, ShardId};
 
 use crate::change::{NodeRecord, Refusal};
 use crate::join::Target;
@@ -117,6 +117,19 @@ pub enum Event {
         /// Its old master.
         was: NodeId,
     },
+    /// A shard was given to a member that may lack acknowledged writes (`unclean-failover yes`): no other could be reached.
+    UncleanPromotion {
+        /// The shard.
+        shard: ShardId,
+        /// Its new epoch.
+        epoch: Epoch,
+        /// Its new master.
+        master: NodeId,
+        /// Where the new master's log ended as it last told.
+        kept: Option<LogPoint>,
+        /// Who was in sync, and where its log ended as it last told.
+        in_sync: Vec<(NodeId, Option<LogPoint>)>,
+    },
     /// A node became a member.
     NodeJoined(NodeId),
     /// A node is no member any more.
@@ -162,6 +175,19 @@ impl fmt::Display for Event {
             }
             Self::MasterChanged { shard, epoch, master, was } => {
                 write!(f, "Shard {shard} is led by {master} at epoch {epoch}, no longer by {was}")
+            }
+            Self::UncleanPromotion { shard, epoch, master, kept, in_sync } => {
+                write!(
+                    f,
+                    "UNCLEAN FAILOVER: shard {shard} is led at epoch {epoch} by {master}, which was not in sync"
+                )?;
+                write!(f, "; acknowledged writes beyond its log's end")?;
+                kept.iter().try_for_each(|at| write!(f, " ({at})"))?;
+                f.write_str(" are lost; in sync were:")?;
+                in_sync.iter().try_for_each(|(node, end)| match end {
+                    Some(end) => write!(f, " {node} (last heard of at {end})"),
+                    None => write!(f, " {node}"),
+                })
             }
             Self::NodeJoined(node) => write!(f, "Node {node} joined the cluster"),
             Self::NodeLeft(node) => write!(f, "Node {node} left the cluster"),

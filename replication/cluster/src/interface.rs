@@ -28,6 +28,8 @@ pub struct Settings {
     pub write_ack: WriteAck,
     /// `cluster-rebalance-masters`; what the metadata leader's says counts.
     pub rebalance_masters: bool,
+    /// `unclean-failover`; a master has its shard's register follow it.
+    pub unclean_failover: bool,
 }
 
 impl Default for Settings {
@@ -38,6 +40,7 @@ impl Default for Settings {
             replica_validity_factor: 10,
             write_ack: WriteAck::Local,
             rebalance_masters: false,
+            unclean_failover: false,
         }
     }
 }

@@ -82,6 +82,8 @@ pub enum Decision {
     Wait,
     /// Promote this member.
     Promote(NodeId),
+    /// Promote this member, which may lack acknowledged writes (`unclean-failover yes`).
+    PromoteUnclean(NodeId),
     /// The forced candidate does not answer: begin again, open to all.
     Reopen,
 }
@@ -90,7 +92,11 @@ impl Election<'_> {
     /// Decides. With nobody eligible it waits, for as long as it takes.
     pub fn decide(&self, rules: &Rules, standings: &[Standing]) -> Decision {
         match self.choose(rules, standings) {
-            Decision::Promote(winner) if !self.old_master_is_silent(standings, winner) => Decision::Wait,
+            Decision::Promote(winner) | Decision::PromoteUnclean(winner)
+                if !self.old_master_is_silent(standings, winner) =>
+            {
+                Decision::Wait
+            }
             decision => decision,
         }
     }
@@ -115,22 +121,53 @@ impl Election<'_> {
         if !all_answered && self.watched_ms < rules.collect_ms_max() {
             return Decision::Wait;
         }
-        let mut eligible: Vec<(&Standing, Positions)> = standings
+        let leaders: Vec<(&Standing, Positions)> = standings
             .iter()
             .filter_map(|s| Some((s, self.answer(s)?)))
-            .filter(|(s, positions)| self.may_win(rules, s, positions))
+            .filter(|(s, positions)| self.may_lead(rules, s, positions))
             .collect();
+        let vouched = |(s, _): &&(&Standing, Positions)| self.may_lose_nothing(rules, s.node);
+        let mut eligible: Vec<_> = leaders.iter().filter(vouched).copied().collect();
         if rules.write_ack == WriteAck::InSync {
             if eligible.iter().any(|(_, positions)| positions.trusted) {
                 eligible.retain(|(_, positions)| positions.trusted);
             } else if !self.all_in_sync_answered(standings) {
                 // Each may have lost a tail; only among all of them is every acknowledged write that is left.
-                return Decision::Wait;
+                eligible.clear();
             }
         }
+        if let Some(winner) = self.freshest(&eligible) {
+            return Decision::Promote(winner);
+        }
+        match self.freshest(&leaders) {
+            Some(winner) if self.register.unclean_failover && self.set_is_lost(standings) => {
+                Decision::PromoteUnclean(winner)
+            }
+            _ => Decision::Wait,
+        }
+    }
+
+    fn freshest(&self, of: &[(&Standing, Positions)]) -> Option<NodeId> {
         let is_new = |node: NodeId| node != self.register.master;
-        eligible.sort_by_key(|(s, positions)| (Reverse(positions.written), is_new(s.node), s.node));
-        eligible.first().map_or(Decision::Wait, |(winner, _)| Decision::Promote(winner.node))
+        let rank = |(s, at): &&(&Standing, Positions)| (Reverse(at.written), is_new(s.node), s.node);
+        of.iter().min_by_key(rank).map(|(winner, _)| winner.node)
+    }
+
+    /// No member of the in-sync set can be reached that is sure to have every acknowledged write: each has failed, or has said
+    /// that its data or its log's end are gone. One that is merely late, or may not lead, is not lost.
+    fn set_is_lost(&self, standings: &[Standing]) -> bool {
+        let is_lost = |s: &Standing| match self.answer(s) {
+            Some(positions) => !positions.trusted,
+            None => s.health == Health::Failed || self.answered_without_data(s),
+        };
+        self.register.in_sync.iter().all(|node| standings.iter().any(|s| s.node == *node && is_lost(s)))
+    }
+
+    fn answered_without_data(&self, standing: &Standing) -> bool {
+        standing.heard
+            && standing
+                .positions
+                .is_some_and(|at| at.shard == self.shard && at.fence >= self.epoch && !at.whole)
     }
 
     fn all_in_sync_answered(&self, standings: &[Standing]) -> bool {
@@ -163,10 +200,10 @@ impl Election<'_> {
         })
     }
 
-    fn may_win(&self, rules: &Rules, standing: &Standing, positions: &Positions) -> bool {
+    fn may_lead(&self, rules: &Rules, standing: &Standing, positions: &Positions) -> bool {
         let is_master = standing.node == self.register.master;
         let fresh_enough = positions.stream_down_ms <= rules.staleness_ms_max();
-        (is_master || (!standing.no_failover && fresh_enough)) && self.may_lose_nothing(rules, standing.node)
+        is_master || (!standing.no_failover && fresh_enough)
     }
 
     /// Under `in-sync` only members of the set are sure to have every acknowledged write.

@@ -200,6 +200,50 @@ fn in_sync_a_log_that_may_have_lost_its_tail_wins_only_when_all_of_the_set_have_
     assert_eq!(decide(&[dead(1), doubtful(2, 20), doubtful(3, 30), answered(4, 90)]), Decision::Wait);
 }
 
+/// Shard 1 with `unclean-failover yes` or `no`; 1 and 2 are in sync.
+fn decide_unclean(allowed: bool, candidate: Option<u8>, standings: &[Standing]) -> Decision {
+    let rules = Rules { write_ack: WriteAck::InSync, ..rules() };
+    let mut register = register();
+    register.in_sync = [1, 2].map(node_id).into();
+    register.unclean_failover = allowed;
+    let election = Election {
+        shard: shard_id(1),
+        register: &register,
+        epoch: EPOCH,
+        candidate: candidate.map(node_id),
+        watched_ms: 60_000,
+        lease_is_over: true,
+    };
+    election.decide(&rules, standings)
+}
+
+#[test]
+fn with_nobody_in_sync_left_the_freshest_is_promoted_only_where_unclean_failover_is_allowed() {
+    let left = [dead(1), dead(2), answered(3, 10), answered(4, 20)];
+    assert_eq!(decide_unclean(false, None, &left), Decision::Wait);
+    assert_eq!(decide_unclean(true, None, &left), Decision::PromoteUnclean(node_id(4)));
+    let barred = Standing { no_failover: true, ..answered(4, 20) };
+    let left = [dead(1), dead(2), answered(3, 10), barred];
+    assert_eq!(decide_unclean(true, None, &left), Decision::PromoteUnclean(node_id(3)));
+    assert_eq!(decide_unclean(true, Some(4), &left), Decision::Reopen, "force waits for the same rule");
+}
+
+#[test]
+fn an_unclean_failover_waits_while_anybody_in_sync_can_be_reached() {
+    let and = |in_sync| [dead(1), in_sync, answered(3, 90), answered(4, 80)];
+    assert_eq!(decide_unclean(true, None, &and(answered(2, 10))), Decision::Promote(node_id(2)));
+    assert_eq!(decide_unclean(true, None, &and(silent(2))), Decision::Wait, "it is merely late");
+    let barred = Standing { no_failover: true, ..answered(2, 10) };
+    assert_eq!(decide_unclean(true, None, &and(barred)), Decision::Wait, "it has everything");
+    let lost_disk = with(answered(2, 10), |p| p.whole = false);
+    assert_eq!(decide_unclean(true, None, &and(lost_disk)), Decision::PromoteUnclean(node_id(3)));
+    let lost_tail = with(answered(2, 95), |p| p.trusted = false);
+    assert_eq!(decide_unclean(true, None, &and(lost_tail)), Decision::PromoteUnclean(node_id(2)));
+    assert_eq!(decide_unclean(false, None, &and(lost_tail)), Decision::Wait);
+    let all_doubtful = [with(answered(1, 99), |p| p.trusted = false), lost_tail, answered(3, 98)];
+    assert_eq!(decide_unclean(true, None, &all_doubtful), Decision::Promote(node_id(1)), "nothing is lost");
+}
+
 #[test]
 fn among_equals_the_master_stays() {
     assert_eq!(winner(&[answered(1, 30), answered(2, 30)]), Some(node_id(1)));

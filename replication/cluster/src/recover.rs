@@ -137,6 +137,8 @@ fn register_after(
         incarnations: incarnations.map(|(node, incarnation)| (*node, *incarnation)).collect(),
         in_sync,
         pending: None,
+        unclean_failover: register.unclean_failover,
+        unclean_epoch: register.unclean_epoch,
     }
 }
 

@@ -125,6 +125,16 @@ impl Registry {
                 register.promote(*shard, *master)?;
                 Ok(Outcome::Epoch(register.epoch))
             }
+            Change::PromoteUnclean { shard, expected, master } => {
+                let register = self.register(*shard, expected)?;
+                register.promote_unclean(*shard, *master)?;
+                Ok(Outcome::Epoch(register.epoch))
+            }
+            Change::SetUncleanFailover { shard, expected, allowed } => {
+                let register = self.register(*shard, expected)?;
+                let was = core::mem::replace(&mut register.unclean_failover, *allowed);
+                Ok(if was == *allowed { Outcome::Unchanged } else { Outcome::Done })
+            }
             Change::SetInSync { shard, expected, from, to } => self.set_in_sync(*shard, expected, from, to),
             Change::SetVoters { from, to } => self.set_voters(from, to),
             Change::RetireFormerVoters { voters_version } => self.retire_former_voters(*voters_version),

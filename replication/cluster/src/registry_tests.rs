@@ -228,6 +228,34 @@ fn a_forced_election_is_won_by_its_candidate_only_and_can_be_replaced() {
 }
 
 #[test]
+fn an_unclean_promotion_is_refused_where_the_shard_does_not_allow_it_and_leaves_the_winner_alone_in_sync() {
+    let mut r = cluster(1, 2);
+    let shard = shard_id(1);
+    let seen = |r: &Registry| r.shards[&shard].seen();
+    let (from, to) = ([1].map(node_id).into(), [1, 2].map(node_id).into());
+    let before = seen(&r);
+    done(&mut r, Change::SetInSync { shard, expected: before, from, to });
+    done(&mut r, Change::BeginElection { shard, expected: before, candidate: None });
+    let promote = |r: &Registry| Change::PromoteUnclean { shard, expected: seen(r), master: node_id(3) };
+    let change = promote(&r);
+    assert!(refusal(&mut r, change).contains("only members of its in-sync set"));
+    let expected = seen(&r);
+    done(&mut r, Change::Promote { shard, expected, master: node_id(1) });
+    refusal(&mut r, Change::SetUncleanFailover { shard, expected: before, allowed: true });
+    let expected = seen(&r);
+    done(&mut r, Change::SetUncleanFailover { shard, expected, allowed: true });
+    let change = promote(&r);
+    assert!(refusal(&mut r, change).contains("only members"), "nobody is being elected");
+    done(&mut r, Change::BeginElection { shard, expected, candidate: None });
+    let change = promote(&r);
+    done(&mut r, change);
+    let register = &r.shards[&shard];
+    assert_eq!((register.master, register.unclean_epoch), (node_id(3), register.epoch));
+    assert_eq!(register.in_sync, BTreeSet::from([node_id(3)]), "2 has more, and is out");
+    check(&r);
+}
+
+#[test]
 fn a_handover_and_its_abort_cannot_both_win() {
     for abort_first in [false, true] {
         let mut r = cluster(3, 1);

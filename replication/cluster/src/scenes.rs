@@ -431,6 +431,57 @@ fn under_in_sync_only_members_of_the_set_may_win() {
     assert_eq!(w.master_of(1, 2), 5, "the others have more, but nobody vouches for it");
 }
 
+/// Shard 1 with master 1, alone in sync, which then dies. Its own `unclean-failover` is `allowed`, all others' the contrary.
+fn nobody_in_sync_is_left(allowed: bool) -> World {
+    let mut w = World::with(cluster(3, 2), 7);
+    for n in 1..=9 {
+        let unclean_failover = (n == 1) == allowed;
+        let settings =
+            Settings { write_ack: WriteAck::InSync, unclean_failover, ..w.nodes[&node_id(n)].settings };
+        w.command(n, Input::Settings(settings));
+    }
+    w.run(1000);
+    assert_eq!(w.registry(2).shards[&shard_id(1)].unclean_failover, allowed, "as the shard's master says");
+    assert_eq!(w.registry(2).shards[&shard_id(2)].unclean_failover, !allowed);
+    w.kill(1);
+    w.run(3 * TIMEOUT_MS);
+    w
+}
+
+#[test]
+fn without_unclean_failover_a_shard_waits_for_who_was_in_sync_whatever_the_others_are_told() {
+    let mut w = nobody_in_sync_is_left(false);
+    assert_eq!(w.master_of(1, 2), 1, "nobody vouches for the others");
+    assert!(w.serving(slot_of_master_1()).is_empty());
+    assert!(w.registry(2).shards[&shard_id(1)].pending.is_some(), "the election is under way");
+    w.start(1);
+    w.run(3 * TIMEOUT_MS);
+    assert_eq!(w.serving(slot_of_master_1()), [1]);
+    assert!(w.first(|event| matches!(event, Event::UncleanPromotion { .. })).is_none());
+}
+
+#[test]
+fn with_unclean_failover_one_out_of_sync_takes_over_alone_in_sync_and_all_are_told() {
+    let mut w = nobody_in_sync_is_left(true);
+    let winner = w.master_of(1, 2);
+    assert_ne!(winner, 1);
+    assert_eq!(w.serving(slot_of_master_1()), [winner]);
+    let register = w.registry(2).shards[&shard_id(1)].clone();
+    assert_eq!(register.in_sync, BTreeSet::from([node_id(winner)]));
+    assert_eq!(register.unclean_epoch, register.epoch);
+    let told = |event: &Event| match event {
+        Event::UncleanPromotion { master, in_sync, .. } => {
+            *master == node_id(winner) && in_sync.iter().map(|(node, _)| *node).eq([node_id(1)])
+        }
+        _ => false,
+    };
+    assert!(w.first(told).is_some());
+    w.start(1);
+    w.run(3 * TIMEOUT_MS);
+    assert_eq!(w.master_of(1, 1), winner, "who was in sync returns as a replica");
+    assert!(!w.registry(2).shards[&shard_id(1)].unclean_failover, "the new master's rule from now on");
+}
+
 /// Cuts, one way or both, of the master from others, freezes of it, forced failovers: at every millisecond at most one node
 /// serves its slots, and once all is mended one does.
 #[test]

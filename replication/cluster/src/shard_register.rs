@@ -50,6 +50,10 @@ pub struct ShardRegister {
     pub incarnations: BTreeMap<NodeId, Incarnation>,
     /// The election or handover under way.
     pub pending: Option<Pending>,
+    /// `unclean-failover`: whether a member out of sync may be promoted when none in sync can be reached.
+    pub unclean_failover: bool,
+    /// The epoch of the last promotion that may have lost acknowledged writes; zero: there was none.
+    pub unclean_epoch: Epoch,
 }
 
 impl ShardRegister {
@@ -62,6 +66,8 @@ impl ShardRegister {
             in_sync: BTreeSet::from([master]),
             incarnations: BTreeMap::from([(master, incarnation)]),
             pending: None,
+            unclean_failover: false,
+            unclean_epoch: Epoch::ZERO,
         }
     }
 
@@ -170,6 +176,19 @@ impl ShardRegister {
         debug_assert!(pending.epoch() > self.epoch);
         self.epoch = pending.epoch();
         self.pending = None;
+        Ok(())
+    }
+
+    /// Ends an election with a winner that may lack acknowledged writes. Nobody else is in sync from then on, also who has more:
+    /// the shard's log goes on at the winner's end.
+    pub fn promote_unclean(&mut self, shard: ShardId, winner: NodeId) -> Result<(), Refusal> {
+        if !self.unclean_failover || !matches!(self.pending, Some(Pending::Election { .. })) {
+            return Err(Refusal::UncleanNotAllowed(shard));
+        }
+        self.promote(shard, winner)?;
+        self.in_sync = BTreeSet::from([winner]);
+        self.incarnations.retain(|node, _| *node == winner);
+        self.unclean_epoch = self.epoch;
         Ok(())
     }
 

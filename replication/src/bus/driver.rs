@@ -436,6 +436,7 @@ impl Driver {
     async fn on_event(&mut self, event: Event) {
         match &event {
             Event::Failed { .. }
+            | Event::UncleanPromotion { .. }
             | Event::MeetFailed { .. }
             | Event::HandoverFailed { .. }
             | Event::Serving(Some(_)) => {

@@ -188,6 +188,21 @@ enum ChangeDef {
     RetireFormerVoters {
         voters_version: u64,
     },
+    SetUncleanFailover {
+        #[serde(with = "super::pack")]
+        shard: ShardId,
+        #[serde(with = "super::pack")]
+        expected: Expected,
+        allowed: bool,
+    },
+    PromoteUnclean {
+        #[serde(with = "super::pack")]
+        shard: ShardId,
+        #[serde(with = "super::pack")]
+        expected: Expected,
+        #[serde(with = "super::pack")]
+        master: NodeId,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -222,6 +237,10 @@ struct ShardRegisterDef {
     incarnations: BTreeMap<NodeId, Incarnation>,
     #[serde(with = "super::pack")]
     pending: Option<Pending>,
+    #[serde(default)]
+    unclean_failover: bool,
+    #[serde(with = "super::pack", default)]
+    unclean_epoch: Epoch,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -432,6 +451,8 @@ mod tests {
             Change::RetireFormerVoters { voters_version: 7 },
             Change::SetConfigEpoch { node: id(1), epoch: Epoch(5) },
             Change::BumpEpoch { node: id(1) },
+            Change::SetUncleanFailover { shard, expected, allowed: true },
+            Change::PromoteUnclean { shard, expected, master: id(2) },
         ];
         for change in changes {
             let bytes = encode(&LoggedChange(change.clone())).unwrap();

@@ -293,7 +293,7 @@ pub static DIRECTIVES: &[Directive] = &[
     count("cluster-migration-barrier", "1").fixed(),
     flag("cluster-allow-replica-migration", "yes").fixed(),
     flag("cluster-rebalance-masters", "yes"),
-    flag("unclean-failover", "no").fixed(),
+    flag("unclean-failover", "no"),
     text("cluster-config-file", "nodes.conf")
         .fixed()
         .not_needed("the cluster's state lies in the data directory"),

@@ -60,7 +60,14 @@ const NOTES: &[(&str, &str)] = &[
         "cluster-rebalance-masters",
         "holdfast's own. Once all is well and in sync for three node timeouts, masters are handed back until no machine (`cluster-zone`) has two more than another could take over; the metadata leader's setting counts.",
     ),
-    ("unclean-failover", "holdfast's own. Accepted; **not applied yet**."),
+    (
+        "unclean-failover",
+        "holdfast's own. The rule is the shard's and survives its master: as the master was last told. Set it on every node, before it is needed; a shard without a master keeps the rule it had. `no`: only members of the in-sync set are ever promoted. `yes`: when all of the set have failed or lost their data, the freshest replica left is (within `cluster-replica-validity-factor`); what it lacks is lost.",
+    ),
+    (
+        "min-replicas-to-write",
+        "With `write-ack in-sync` in a cluster only members of the in-sync set count. INFO's min_slaves_good_slaves is how many there are.",
+    ),
     (
         "write-ack",
         "holdfast's own. `in-sync`: two machines, or the disk of a master that is alone; without a cluster it is as `local`. When it is set to `local`, writes that wait then are still acknowledged as `in-sync`. Set it on every node: a master's own says what it waits for, the metadata leader's who may be promoted.",

@@ -131,6 +131,9 @@ impl Cluster {
             Decision::Promote(master) => {
                 self.propose(now_ms, Change::Promote { shard, expected, master }, out);
             }
+            Decision::PromoteUnclean(master) => {
+                self.propose(now_ms, Change::PromoteUnclean { shard, expected, master }, out);
+            }
             Decision::Reopen => {
                 self.propose(now_ms, Change::BeginElection { shard, expected, candidate: None }, out);
             }

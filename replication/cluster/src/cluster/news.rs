@@ -30,6 +30,7 @@ impl Cluster {
         self.joining.follow(&registry);
         self.routes_are_stale = true;
         tell_differences(&before, &registry, self.me, out);
+        self.tell_unclean(&before, out);
         let (come, waiting) = core::mem::take(&mut self.welcoming)
             .into_iter()
             .partition(|(node, _)| registry.nodes.contains_key(node));
@@ -53,6 +54,24 @@ impl Cluster {
         self.ask_for_lease(now_ms, &before, out);
         self.do_duties(now_ms, out);
         self.refresh_view(now_ms, out);
+    }
+
+    /// Says of each shard that was given to a member out of sync what may be lost.
+    fn tell_unclean(&self, before: &Registry, out: &mut Outputs) {
+        let written = |node: NodeId| {
+            let told = self.table.get(node).and_then(|peer| peer.header.as_ref()?.positions);
+            let positions = if node == self.me { self.positions } else { told };
+            positions.map(|at| at.written)
+        };
+        for (&shard, register) in &self.registry.shards {
+            let Some(old) = before.shards.get(&shard) else { continue };
+            if old.unclean_epoch < register.unclean_epoch {
+                let in_sync = old.in_sync.iter().map(|&node| (node, written(node))).collect();
+                let (epoch, master) = (register.unclean_epoch, register.master);
+                let kept = written(master);
+                out.events.push(Event::UncleanPromotion { shard, epoch, master, kept, in_sync });
+            }
+        }
     }
 
     /// A master whose register moved may be let serve again, or anew: it need not wait for its next ping.

@@ -67,6 +67,17 @@ impl Cluster {
         }
     }
 
+    /// A master has its shard's register follow its configuration. A shard without one keeps the rule it had.
+    pub(super) fn tell_shard_its_rule(&mut self, now_ms: u64, out: &mut Outputs) {
+        let registry = self.registry.clone();
+        let Some((shard, register)) = registry.shard_of(self.me) else { return };
+        let allowed = self.settings.unclean_failover;
+        if register.master == self.me && register.pending.is_none() && register.unclean_failover != allowed {
+            let expected = register.seen();
+            self.propose(now_ms, Change::SetUncleanFailover { shard, expected, allowed }, out);
+        }
+    }
+
     pub(super) fn step_handovers(&mut self, now_ms: u64, out: &mut Outputs) {
         let registry = self.registry.clone();
         match self.taking.step(&registry, self.me, self.positions, now_ms) {
