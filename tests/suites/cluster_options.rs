@@ -63,7 +63,7 @@ fn write_ack_set_at_run_time_holds_for_what_comes_after_and_weakens_nothing_that
 
 #[test]
 fn a_master_with_too_few_replicas_in_sync_refuses_writes_until_they_are_back() {
-    let cluster = ClusterUnderTest::formed(PLACE, "min_replicas", &["--replica-lag-max", "500"]);
+    let cluster = ClusterUnderTest::formed(PLACE, "min_replicas", &["--replica-lag-max", "3000"]);
     let master = cluster.master_of_slot(0, 0);
     let replica = cluster.replica_of(master, master);
     let key = cluster.key_served_by(master, "min_replicas");
