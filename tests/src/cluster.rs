@@ -116,6 +116,11 @@ impl ClusterUnderTest {
         (cluster, shards)
     }
 
+    /// Where the node with this index has, or will have, its directory.
+    pub fn directory_of(&self, index: usize) -> PathBuf {
+        self.directory.join(index.to_string())
+    }
+
     /// Spawns one more node.
     pub fn add_node(&mut self, place: Place, options: &[&str]) {
         self.add_stopped_node(place, options);
@@ -123,7 +128,7 @@ impl ClusterUnderTest {
     }
 
     fn add_stopped_node(&mut self, place: Place, options: &[&str]) {
-        let directory = self.directory.join(self.nodes.len().to_string());
+        let directory = self.directory_of(self.nodes.len());
         let mut node = match peer() {
             None => Node::new(place.binary, &directory, options),
             Some(program) => {

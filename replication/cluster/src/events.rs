@@ -84,6 +84,13 @@ pub enum Event {
         /// The shard.
         shard: ShardId,
     },
+    /// This node, a master, cannot write its log, and asks for an election that this member in sync is to win.
+    LeavesDisabled {
+        /// The shard.
+        shard: ShardId,
+        /// Who is to take over.
+        to: NodeId,
+    },
     /// Clients may be served from now on (`None`), or not, and why.
     Serving(Option<Down>),
     /// A node does not answer (PFAIL).
@@ -161,6 +168,12 @@ impl fmt::Display for Event {
                 write!(f, "Meeting {}:{} failed: no answer", target.ip, target.bus_port)
             }
             Self::HandoverFailed { shard } => write!(f, "The planned failover of shard {shard} was given up"),
+            Self::LeavesDisabled { shard, to } => {
+                write!(
+                    f,
+                    "This node cannot write its log: handing shard {shard} over to {to}, which is in sync"
+                )
+            }
             Self::Serving(None) => f.write_str("Cluster state changed: ok"),
             Self::Serving(Some(down)) => write!(f, "Cluster state changed: fail ({down:?})"),
             Self::Suspected(node) => write!(f, "Node {node} does not answer (PFAIL)"),

@@ -60,12 +60,38 @@ pub fn leave(
     if register.pending.is_some() {
         return Err(Refusal::ElectionUnderWay(shard));
     }
-    let written = |node| positions(node).filter(|at| at.shard == shard && at.whole).map(|at| at.written);
+    let written = |node| {
+        positions(node).filter(|at| at.shard == shard && at.whole && at.can_write).map(|at| at.written)
+    };
     let may = |node: &&NodeId| registry.nodes.get(node).is_some_and(|record| !record.no_failover);
     let standing = |&node: &NodeId| Some((register.in_sync.contains(&node), written(node)?, node));
     let best = register.replicas.iter().filter(may).filter_map(standing).max();
     let (.., to) = best.ok_or(Refusal::NobodyTakesOver(shard))?;
     Ok(Change::BeginHandover { shard, expected: register.seen(), to })
+}
+
+/// The election with which the master `me`, whose log takes nothing any more, leaves at once. Its successor is the freshest member
+/// of the in-sync set that is well: it has everything acknowledged, so that there is nothing to wait for.
+pub fn leave_disabled(
+    registry: &Registry,
+    me: NodeId,
+    positions: impl Fn(NodeId) -> Option<Positions>,
+) -> Result<Change, Refusal> {
+    let (shard, register) = registry.shard_of(me).ok_or(Refusal::UnknownNode(me))?;
+    if register.master != me {
+        return Err(Refusal::NobodyTakesOver(shard));
+    }
+    if matches!(register.pending, Some(Pending::Election { .. })) {
+        return Err(Refusal::ElectionUnderWay(shard));
+    }
+    let is_well = |at: &Positions| at.shard == shard && at.whole && at.can_write && at.trusted;
+    let may = |node: &&NodeId| {
+        register.in_sync.contains(*node) && registry.nodes.get(node).is_some_and(|record| !record.no_failover)
+    };
+    let standing = |&node: &NodeId| Some((positions(node).filter(is_well)?.written, node));
+    let best = register.replicas.iter().filter(may).filter_map(standing).max();
+    let (_, candidate) = best.ok_or(Refusal::NobodyTakesOver(shard))?;
+    Ok(Change::BeginElection { shard, expected: register.seen(), candidate: Some(candidate) })
 }
 
 impl Taking {

@@ -28,6 +28,8 @@ pub struct Positions {
     pub trusted: bool,
     /// A replica: how long its log stream from the master has been down; 0 while it is up, and on a master.
     pub stream_down_ms: u64,
+    /// Its log takes records. One that cannot write (full disk, I/O error) leads nothing if another can.
+    pub can_write: bool,
 }
 
 /// On every message: who speaks, and what it knows.

@@ -189,7 +189,7 @@ impl Election<'_> {
         }
     }
 
-    /// A member's position after the fence, of this shard's log, with the whole data behind it. It was told after the
+    /// A member's position after the fence, of this shard's log, with the whole data behind it and a disk that takes more. It was told after the
     /// election began, so that a suspicion or FAIL from before says nothing any more.
     fn answer(&self, standing: &Standing) -> Option<Positions> {
         standing.positions.filter(|positions| {
@@ -197,6 +197,7 @@ impl Election<'_> {
                 && positions.shard == self.shard
                 && positions.fence >= self.epoch
                 && positions.whole
+                && positions.can_write
         })
     }
 

@@ -34,6 +34,7 @@ fn answered(n: u8, lsn: u64) -> Standing {
         whole: true,
         trusted: true,
         stream_down_ms: 0,
+        can_write: true,
     };
     Standing {
         node: node_id(n),
@@ -198,6 +199,13 @@ fn in_sync_a_log_that_may_have_lost_its_tail_wins_only_when_all_of_the_set_have_
     assert_eq!(decide(&[doubtful(1, 10), doubtful(2, 20), doubtful(3, 30)]), Decision::Promote(node_id(3)));
     // Outside the set nobody wins, however fresh and sure.
     assert_eq!(decide(&[dead(1), doubtful(2, 20), doubtful(3, 30), answered(4, 90)]), Decision::Wait);
+}
+
+#[test]
+fn who_cannot_write_its_log_is_not_promoted_however_fresh() {
+    let full = |n, lsn| with(answered(n, lsn), |p| p.can_write = false);
+    assert_eq!(winner(&[full(1, 90), full(3, 50), answered(2, 10)]), Some(node_id(2)));
+    assert_eq!(winner(&[full(1, 90), dead(2)]), None, "it would serve no write");
 }
 
 /// Shard 1 with `unclean-failover yes` or `no`; 1 and 2 are in sync.

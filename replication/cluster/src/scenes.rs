@@ -431,6 +431,53 @@ fn under_in_sync_only_members_of_the_set_may_win() {
     assert_eq!(w.master_of(1, 2), 5, "the others have more, but nobody vouches for it");
 }
 
+/// Members of the in-sync set of shard 1 besides the master, 1; all nodes go by `write-ack in-sync`.
+fn with_in_sync(replicas: &[u8]) -> World {
+    let mut w = World::with(cluster(3, 2), 7);
+    for n in 1..=9 {
+        let settings = Settings { write_ack: WriteAck::InSync, ..w.nodes[&node_id(n)].settings };
+        w.command(n, Input::Settings(settings));
+    }
+    let expected = w.registry(1).shards[&shard_id(1)].seen();
+    let from = BTreeSet::from([node_id(1)]);
+    let to = from.iter().copied().chain(replicas.iter().map(|n| node_id(*n))).collect();
+    if !replicas.is_empty() {
+        w.propose(1, Change::SetInSync { shard: shard_id(1), expected, from, to });
+    }
+    w.run(1000);
+    w
+}
+
+#[test]
+fn a_master_that_cannot_write_its_log_is_replaced_at_once_and_is_not_asked_back_before_it_can() {
+    let mut w = with_in_sync(&[4]);
+    w.fill_disk(1, true);
+    let took_ms = w.run_until(TIMEOUT_MS, |w| w.serving(slot_of_master_1()) == [4]);
+    assert!(took_ms.is_some_and(|ms| ms <= 500), "{took_ms:?}: not by waiting for a timeout");
+    assert!(!w.registry(2).shards[&shard_id(1)].in_sync.contains(&node_id(1)));
+    w.kill(4);
+    w.kill(7);
+    w.run(3 * TIMEOUT_MS);
+    assert!(w.serving(slot_of_master_1()).is_empty());
+    w.fill_disk(1, false);
+    w.start(4);
+    w.run(3 * TIMEOUT_MS);
+    assert_eq!(w.serving(slot_of_master_1()), [4]);
+}
+
+#[test]
+fn a_master_that_cannot_write_stays_where_nobody_in_sync_can_take_over() {
+    for replicas in [&[][..], &[4]] {
+        let mut w = with_in_sync(replicas);
+        w.fill_disk(4, true);
+        w.run(TIMEOUT_MS);
+        w.fill_disk(1, true);
+        w.run(3 * TIMEOUT_MS);
+        assert_eq!(w.serving(slot_of_master_1()), [1], "it serves reads");
+        assert_eq!(w.registry(2).shards[&shard_id(1)].pending, None);
+    }
+}
+
 /// Shard 1 with master 1, alone in sync, which then dies. Its own `unclean-failover` is `allowed`, all others' the contrary.
 fn nobody_in_sync_is_left(allowed: bool) -> World {
     let mut w = World::with(cluster(3, 2), 7);

@@ -36,6 +36,8 @@ pub struct Node {
     paused_writes: bool,
     /// It takes nothing from its master's stream.
     pub stalled: bool,
+    /// Its log takes nothing.
+    disk_is_full: bool,
     stream_up_ms: u64,
     frozen: bool,
     next_tick_ms: u64,
@@ -144,6 +146,7 @@ impl World {
             fence: Epoch::ZERO,
             paused_writes: false,
             stalled: false,
+            disk_is_full: false,
             stream_up_ms: self.now_ms,
             frozen: false,
             next_tick_ms: self.now_ms + self.dice.below(TICK_MS as usize) as u64,
@@ -223,6 +226,15 @@ impl World {
         self.commit(group, change)
     }
 
+    /// Node `n`'s log takes nothing any more, or takes records again.
+    pub fn fill_disk(&mut self, n: u8, is_full: bool) {
+        let id = crate::testing::node_id(n);
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.disk_is_full = is_full;
+        }
+        self.tell_positions(id);
+    }
+
     /// Node `n` tries to write once; whether it was acknowledged (`write-ack local`).
     pub fn write(&mut self, n: u8) -> bool {
         let id = crate::testing::node_id(n);
@@ -231,7 +243,13 @@ impl World {
         let view = core.view();
         let fenced = node.fence > epoch;
         let has_lease = self.now_ms < core.lease_until_ms(self.now_ms);
-        if node.frozen || node.paused_writes || fenced || !has_lease || view.routes.down.is_some() {
+        if node.frozen
+            || node.disk_is_full
+            || node.paused_writes
+            || fenced
+            || !has_lease
+            || view.routes.down.is_some()
+        {
             return false;
         }
         node.log = LogPoint { epoch, lsn: node.log.lsn.advance(100) };
@@ -442,6 +460,7 @@ impl World {
             whole: node.positions.whole,
             trusted: true,
             stream_down_ms,
+            can_write: !node.disk_is_full,
         };
         let positions = node.positions;
         self.feed(id, Input::Positions(positions));

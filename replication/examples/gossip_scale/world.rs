@@ -143,6 +143,7 @@ impl World {
             applied_lsn: Lsn(123_456_789_012),
             whole: true,
             trusted: true,
+            can_write: true,
             ..Positions::default()
         };
         let row = node * self.nodes.len();

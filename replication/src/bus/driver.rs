@@ -437,6 +437,7 @@ impl Driver {
         match &event {
             Event::Failed { .. }
             | Event::UncleanPromotion { .. }
+            | Event::LeavesDisabled { .. }
             | Event::MeetFailed { .. }
             | Event::HandoverFailed { .. }
             | Event::Serving(Some(_)) => {

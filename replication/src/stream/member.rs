@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use holdfast_cluster::message::Positions;
+use holdfast_storage::log::LogHealth;
 use holdfast_storage::store::Store;
 use holdfast_words::{Epoch, LogPoint, Lsn, ShardId};
 use parking_lot::Mutex;
@@ -117,6 +118,7 @@ impl Member {
             } else {
                 now_ms.saturating_sub(down_since_ms)
             },
+            can_write: log.health() == LogHealth::Good,
         }
     }
 

@@ -83,6 +83,9 @@ enum RoleError {
     Task(#[from] tokio::task::JoinError),
 }
 
+/// A node that could not begin to follow, since its log takes nothing, tries again after this time.
+const FOLLOW_AGAIN_MS: u64 = 500;
+
 /// Holds clients' writes back (true), or lets them go on.
 pub type HoldWrites = Arc<dyn Fn(bool) + Send + Sync>;
 
@@ -93,6 +96,8 @@ pub struct RoleKeeper {
     mastership: watch::Sender<Option<Mastership>>,
     hold_writes: HoldWrites,
     follower: Option<Follower>,
+    /// Whom to follow as soon as the log can be written again.
+    unfollowed: Option<Target>,
     /// Where the log stood when it was paused for the handover at this epoch: whoever takes over then has all of it.
     handed_over: Option<(Epoch, LogPoint)>,
     done: mpsc::UnboundedSender<Done>,
@@ -109,14 +114,22 @@ impl RoleKeeper {
         let (orders, ordered) = mpsc::unbounded_channel();
         let (done, dones) = mpsc::unbounded_channel();
         context.member.store.slots().close_to_commands();
-        let keeper =
-            Self { context, replicas, mastership, hold_writes, follower: None, handed_over: None, done };
+        let keeper = Self {
+            context,
+            replicas,
+            mastership,
+            hold_writes,
+            follower: None,
+            unfollowed: None,
+            handed_over: None,
+            done,
+        };
         platform::spawn(keeper.run(ordered));
         (orders, dones)
     }
 
     async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
-        while let Some(order) = orders.recv().await {
+        while let Some(order) = self.next_order(&mut orders).await {
             let what = format!("{order:?}");
             if let Order::Stop { done } = order {
                 self.leave_role().await;
@@ -124,7 +137,10 @@ impl RoleKeeper {
                 done.send(()).ok();
                 return;
             }
-            if let Err(error) = self.carry_out(order).await {
+            let is_repeated = self.unfollowed.is_some();
+            if let Err(error) = self.carry_out(order).await
+                && !(is_repeated && self.unfollowed.is_some())
+            {
                 // The positions do not say that it was done, so that nobody counts on this node.
                 tracing::error!(%error, order = what, "what the cluster decided could not be carried out on this node");
             }
@@ -132,10 +148,20 @@ impl RoleKeeper {
         self.leave_role().await;
     }
 
+    /// The next order; where the last one, to follow, was not carried out and nothing else is ordered, that one again.
+    async fn next_order(&self, orders: &mut mpsc::UnboundedReceiver<Order>) -> Option<Order> {
+        let Some(Target { master, shard, epoch }) = self.unfollowed else { return orders.recv().await };
+        let again = Order::Role { shard, epoch, role: Role::Replica { master } };
+        platform::within_ms(FOLLOW_AGAIN_MS, orders.recv()).await.unwrap_or(Some(again))
+    }
+
     async fn carry_out(&mut self, order: Order) -> Result<(), RoleError> {
         match order {
             Order::Fence { shard, epoch } => self.fence(shard, epoch).await,
-            Order::Role { shard, epoch, role: Role::Master } => self.lead(shard, epoch).await,
+            Order::Role { shard, epoch, role: Role::Master } => {
+                self.unfollowed = None;
+                self.lead(shard, epoch).await
+            }
             Order::Role { shard, epoch, role: Role::Replica { master } } => {
                 self.follow(Target { master, shard, epoch }).await
             }
@@ -149,6 +175,7 @@ impl RoleKeeper {
                 Ok(())
             }
             Order::Reset { node, shard, done } => {
+                self.unfollowed = None;
                 self.leave_role().await;
                 let result = self.begin_anew(node, shard).await.map_err(|error| format!("ERR {error}"));
                 done.send(result).ok();
@@ -192,8 +219,11 @@ impl RoleKeeper {
         self.off_the_bus(move |member| {
             member.store.slots().close_to_commands();
             member.raise_fence(shard, epoch);
-            // Positions are told from here on; what is still in memory is not in them.
-            member.settle()?;
+            // Positions are told from here on; what is still in memory is not in them. A log that takes nothing keeps nobody else
+            // from leading: that this node stopped is so all the same.
+            if let Err(error) = member.settle() {
+                tracing::warn!(%error, "the log cannot be written: the election goes by what was written before");
+            }
             Ok(())
         })
         .await?;
@@ -236,6 +266,7 @@ impl RoleKeeper {
 
     async fn follow(&mut self, target: Target) -> Result<(), RoleError> {
         self.leave_role().await;
+        self.unfollowed = Some(target);
         let log = self.context.member.store.log().clone();
         if self.handed_over.take() != Some((target.epoch, log.end())) {
             // What was logged here may not be in the new master's log.
@@ -257,6 +288,7 @@ impl RoleKeeper {
         self.replicas.stand(Standing::Replica);
         self.context.member.set_stream(false, platform::now_ms());
         self.follower = Some(Follower::start(self.context.clone(), target));
+        self.unfollowed = None;
         self.settled();
         Ok(())
     }

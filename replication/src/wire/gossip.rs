@@ -37,6 +37,13 @@ struct PositionsDef {
     whole: bool,
     trusted: bool,
     stream_down_ms: u64,
+    #[serde(default = "yes")]
+    can_write: bool,
+}
+
+/// Who does not say so writes.
+fn yes() -> bool {
+    true
 }
 
 #[derive(Serialize, Deserialize)]
@@ -202,6 +209,7 @@ mod tests {
                 whole: true,
                 trusted: true,
                 stream_down_ms: 12,
+                can_write: false,
             }),
             ping_token: 13,
             grants: Some(u64::MAX),

@@ -9,7 +9,7 @@ use crate::change::Change;
 use crate::cluster::{Cluster, watch};
 use crate::interface::{Destination, Outputs};
 use crate::lease::FormerVoters;
-use crate::message::Body;
+use crate::message::{Body, Positions};
 use crate::node_table::Peer;
 use crate::promotion::{Decision, Election, Rules, Standing};
 use crate::rebalance::Rebalance;
@@ -70,8 +70,14 @@ impl Cluster {
 
     fn spread_masters(&mut self, now_ms: u64, out: &mut Outputs) {
         let (me, table, timeout_ms) = (self.me, &self.table, self.settings.node_timeout_ms);
-        let is_well = |peer: &Peer| peer.health() == Health::Fine && peer.heard_within(now_ms, timeout_ms);
-        let is_well = |node| node == me || table.get(node).is_some_and(is_well);
+        let can_write = |at: Option<Positions>| at.is_none_or(|at| at.can_write);
+        let is_well = |peer: &Peer| {
+            peer.health() == Health::Fine
+                && peer.heard_within(now_ms, timeout_ms)
+                && can_write(peer.header.as_ref().and_then(|header| header.positions))
+        };
+        let own = self.positions;
+        let is_well = |node| if node == me { can_write(own) } else { table.get(node).is_some_and(is_well) };
         if let Some(change) = self.rebalance.step(&self.registry, is_well, now_ms, timeout_ms) {
             self.propose(now_ms, change, out);
         }

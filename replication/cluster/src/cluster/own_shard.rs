@@ -3,16 +3,18 @@
 use crate::change::{Change, Refusal};
 use crate::cluster::{Cluster, watch};
 use crate::events::Event;
-use crate::handover::{GivingStep, TakingStep, leave, may_fail_over};
+use crate::handover::{GivingStep, TakingStep, leave, leave_disabled, may_fail_over};
 use crate::interface::{Destination, Failover, Outputs};
 use crate::message::Positions;
 use crate::shard_register::Pending;
 use crate::view::Health;
+use holdfast_words::NodeId;
 
 impl Cluster {
     pub(super) fn on_positions(&mut self, now_ms: u64, positions: Positions, out: &mut Outputs) {
         let fenced_before = self.positions.filter(|p| p.shard == positions.shard).map(|p| p.fence);
         self.positions = Some(positions);
+        self.leave_if_disabled(now_ms, out);
         let registry = self.registry.clone();
         let Some((shard, register)) = registry.shard_of(self.me) else { return };
         let Some(Pending::Election { epoch, .. }) = register.pending else { return };
@@ -37,11 +39,11 @@ impl Cluster {
     ) -> Result<(), Refusal> {
         let registry = self.registry.clone();
         if kind == Failover::Away {
-            let positions = |node| {
-                let is_well = self.table.health(node) == Health::Fine;
-                self.table.get(node).filter(|_| is_well)?.header.as_ref()?.positions
+            let begin = if self.cannot_write() {
+                leave_disabled(&registry, self.me, |node| self.told_by_well(now_ms, node))?
+            } else {
+                leave(&registry, self.me, |node| self.told_by_well(now_ms, node))?
             };
-            let begin = leave(&registry, self.me, positions)?;
             self.propose(now_ms, begin, out);
             return Ok(());
         }
@@ -64,6 +66,33 @@ impl Cluster {
                 self.propose(now_ms, begin, out);
                 Ok(())
             }
+        }
+    }
+
+    fn cannot_write(&self) -> bool {
+        self.positions.is_some_and(|at| !at.can_write)
+    }
+
+    /// What a node under no suspicion told lately.
+    fn told_by_well(&self, now_ms: u64, node: NodeId) -> Option<Positions> {
+        let timeout_ms = self.settings.node_timeout_ms;
+        let peer = self.table.get(node)?;
+        let is_well = peer.health() == Health::Fine && peer.heard_within(now_ms, timeout_ms);
+        peer.header.as_ref().filter(|_| is_well)?.positions
+    }
+
+    /// A master whose log takes nothing any more hands over at once; with nobody to take over it stays, and serves reads.
+    pub(super) fn leave_if_disabled(&mut self, now_ms: u64, out: &mut Outputs) {
+        if !self.cannot_write() || !self.registry.serves_slots(self.me) {
+            return;
+        }
+        let registry = self.registry.clone();
+        if let Ok(begin) = leave_disabled(&registry, self.me, |node| self.told_by_well(now_ms, node)) {
+            let is_news = self.proposed.iter().all(|(proposed, _)| *proposed != begin);
+            if is_news && let Change::BeginElection { shard, candidate: Some(to), .. } = begin {
+                out.events.push(Event::LeavesDisabled { shard, to });
+            }
+            self.propose(now_ms, begin, out);
         }
     }
 
