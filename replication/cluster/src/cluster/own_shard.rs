@@ -4,6 +4,7 @@ use crate::change::{Change, Refusal};
 use crate::cluster::{Cluster, watch};
 use crate::events::Event;
 use crate::handover::{GivingStep, TakingStep, leave, leave_disabled, may_fail_over};
+use crate::in_sync::WriteAck;
 use crate::interface::{Destination, Failover, Outputs};
 use crate::message::Positions;
 use crate::shard_register::Pending;
@@ -40,7 +41,7 @@ impl Cluster {
         let registry = self.registry.clone();
         if kind == Failover::Away {
             let begin = if self.cannot_write() {
-                leave_disabled(&registry, self.me, |node| self.told_by_well(now_ms, node))?
+                leave_disabled(&registry, self.me, |node| self.told_by_heir(now_ms, node))?
             } else {
                 leave(&registry, self.me, |node| self.told_by_well(now_ms, node))?
             };
@@ -81,13 +82,21 @@ impl Cluster {
         peer.header.as_ref().filter(|_| is_well)?.positions
     }
 
+    /// What a member told that may have everything this node acknowledged. Under `write-ack local` it must have all that is written
+    /// here: nobody keeps the in-sync set then.
+    fn told_by_heir(&self, now_ms: u64, node: NodeId) -> Option<Positions> {
+        let written = self.positions.map(|at| at.written);
+        let is_kept = self.settings.write_ack == WriteAck::InSync;
+        self.told_by_well(now_ms, node).filter(|at| is_kept || Some(at.written) >= written)
+    }
+
     /// A master whose log takes nothing any more hands over at once; with nobody to take over it stays, and serves reads.
     pub(super) fn leave_if_disabled(&mut self, now_ms: u64, out: &mut Outputs) {
         if !self.cannot_write() || !self.registry.serves_slots(self.me) {
             return;
         }
         let registry = self.registry.clone();
-        if let Ok(begin) = leave_disabled(&registry, self.me, |node| self.told_by_well(now_ms, node)) {
+        if let Ok(begin) = leave_disabled(&registry, self.me, |node| self.told_by_heir(now_ms, node)) {
             let is_news = self.proposed.iter().all(|(proposed, _)| *proposed != begin);
             if is_news && let Change::BeginElection { shard, candidate: Some(to), .. } = begin {
                 out.events.push(Event::LeavesDisabled { shard, to });
