@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use holdfast_tests::cluster::{PATIENCE, text_of, wait_for};
-use holdfast_tests::cluster_view::complaint;
+use holdfast_tests::cluster_view::{complaint, info};
 use holdfast_tests::mixed_keys::{assert_all_there, connect, write};
 use holdfast_tests::ports::free_ports;
 
@@ -90,6 +90,10 @@ fn up_makes_a_cluster_that_ctrl_c_stops_and_the_next_up_brings_back_with_its_dat
         text.contains("cluster_state:ok") && text.contains(&format!("redis-cli -c -h 127.0.0.1 -p {port}")),
         "{text}"
     );
+    for port in first_port..first_port + 3 {
+        let replica = info(port, "slave0").expect("a master answers").expect("a master has a replica");
+        assert!(replica.contains("in_sync=1"), "up returns when a replica may take over: {replica}");
+    }
     for port in first_port..first_port + 6 {
         wait_for(&format!("the node on port {port}"), PATIENCE, || complaint(port, 6));
     }

@@ -1,6 +1,7 @@
 //! `holdfast up` and `holdfast down`: a real cluster on this machine, one process per node, each with a directory of its own
 //! under `--dir`. The cluster's shape is written there too, so that the next `up` brings back the same one.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -448,7 +449,29 @@ fn wait_until_serves(cluster: &mut LocalCluster, shape: &Shape, progress: &Progr
             Ok(state == "ok" && replication.get("master_link_status").is_none_or(|link| link == "up"))
         })?;
     }
+    // Before that a kill -9 of a master would find nobody who may take over.
+    for port in shape.ports() {
+        wait_for(&format!("the replicas of port {port} to be in sync"), || {
+            cluster.check_alive()?;
+            let replication =
+                NodeClient::connect(&shape.host, port, None)?.fields(&["INFO", "replication"])?;
+            let late = replicas_of(&replication).filter(|replica| !replica.contains("in_sync=1")).count();
+            if late > 0 {
+                progress.say(&format!("port {port}: {late} replicas are not in sync yet"));
+            }
+            Ok(late == 0)
+        })?;
+    }
     Ok(())
+}
+
+/// What a master's INFO says of each of its replicas.
+fn replicas_of(replication: &BTreeMap<String, String>) -> impl Iterator<Item = &String> {
+    let is_replica = |name: &str| {
+        name.strip_prefix("slave")
+            .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
+    };
+    replication.iter().filter(move |(name, _)| is_replica(name)).map(|(_, value)| value)
 }
 
 fn print_welcome(shape: &Shape, arguments: &UpArguments) {
