@@ -253,7 +253,7 @@ fn a_client_that_waits_at_a_master_that_is_replaced_gets_an_error_and_its_write_
     let ls = Command::new(PLACE.binary).args(["wal", "ls"]).arg(lent.nodes[master].directory()).output();
     let ls = text_of(&ls.expect("the tool starts"));
     let kept =
-        ls.lines().filter_map(|line| line.strip_prefix("set aside: ")).last().expect("wal ls shows it");
+        ls.lines().filter_map(|line| line.strip_prefix("set aside: ")).next_back().expect("wal ls shows it");
     assert!(kept.starts_with(&wal.display().to_string()), "{ls}");
     let dump = Command::new(PLACE.binary).args(["wal", "dump", kept]).output().expect("the tool starts");
     assert!(dump.status.success() && text_of(&dump).contains(&key), "{} bytes of dump", dump.stdout.len());

@@ -60,6 +60,7 @@ fn nothing_acknowledged_is_lost_on_three_machines_under_systemd() {
     scene.is_killed();
     scene.power_is_cut();
     scene.is_shut_down();
+    scene.all_power_is_cut();
     scene.cable_is_cut();
     scene.hangs();
     scene.is_upgraded();
@@ -186,6 +187,24 @@ impl Scene {
             std::thread::sleep(Duration::from_secs(2));
             trio.power_on(0).expect("it boots");
         });
+    }
+
+    /// Nobody is left who could tell: each log is trusted as far as it was synced, and the members of each set compare theirs.
+    fn all_power_is_cut(&mut self) {
+        let what = "power cut of all three";
+        self.trio.spread_masters().unwrap_or_else(|error| panic!("before the {what}: {error:#}"));
+        let load = Trio::load(what, Clients::MayFail.patience());
+        load.wait_for_more(300);
+        let written = load.stop();
+        // `appendfsync everysec`: what is older than this is on both disks, and all of it has to be there.
+        std::thread::sleep(Duration::from_secs(3));
+        let started = Instant::now();
+        (0..3).for_each(|machine| self.trio.cut_power(machine).expect("the power is cut"));
+        (0..3).for_each(|machine| self.trio.power_on(machine).expect("it boots"));
+        self.trio.wait_until_whole().unwrap_or_else(|error| panic!("{what}: {error:#}"));
+        println!("{what}: whole again after {:?}; {} writes acknowledged", started.elapsed(), written.count);
+        assert_eq!(written.lost_to(Trio::router(PATIENCE)), Vec::<String>::new(), "{what}");
+        self.written.push((what, written));
     }
 
     fn cable_is_cut(&mut self) {
