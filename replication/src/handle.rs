@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use holdfast_cluster::WriteAck;
 use holdfast_cluster::change::{Change, Outcome};
+use holdfast_cluster::in_sync::Absence;
 use holdfast_cluster::interface::Settings;
 use holdfast_cluster::view::{Routes, View};
 use holdfast_words::{Lsn, NodeId};
@@ -74,6 +75,43 @@ pub struct ReplicaInfo {
     pub applied_lsn: Lsn,
     /// Milliseconds since its last word.
     pub lag_ms: u64,
+}
+
+/// What acknowledgements of this node's writes wait for, and how its replicas stand to the in-sync set.
+#[derive(Clone, Debug, Default)]
+pub struct SyncState {
+    /// What a write waits for here; `None`: it is acknowledged by nobody, because this node does not lead now.
+    pub own: Option<OwnPart>,
+    /// The replicas of the shard, connected or not.
+    pub replicas: Vec<ReplicaSync>,
+}
+
+/// What a write waits for at the master itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OwnPart {
+    /// That it is handed to the kernel.
+    Log,
+    /// That it is on the disk.
+    Disk,
+}
+
+/// A replica and the in-sync set.
+#[derive(Clone, Debug)]
+pub struct ReplicaSync {
+    /// The replica.
+    pub node: NodeId,
+    /// It is in the in-sync set.
+    pub in_sync: bool,
+    /// Writes wait for it: it is in the set, or about to be let in.
+    pub waited_for: bool,
+    /// How its connection is.
+    pub link: LinkState,
+    /// Bytes of the log that it has not acknowledged.
+    pub owes_bytes: u64,
+    /// For how long it has owed the oldest of them, about.
+    pub owes_ms: u64,
+    /// What keeps it out of the set, and since when (wall clock, ms); `None` while it is in.
+    pub absent: Option<(Absence, u64)>,
 }
 
 /// How far a replica's connection to its master is.
@@ -158,9 +196,11 @@ pub struct Shared {
     failure_reports: Mutex<std::collections::BTreeMap<NodeId, usize>>,
     replicas_moved: Notify,
     on_write_ack: OnceLock<OnWriteAck>,
+    sync_state: OnceLock<AskSyncState>,
 }
 
 type OnWriteAck = Box<dyn Fn(WriteAck) + Send + Sync>;
+type AskSyncState = Box<dyn Fn() -> SyncState + Send + Sync>;
 
 impl Shared {
     /// Before the driver has said anything.
@@ -178,6 +218,7 @@ impl Shared {
             failure_reports: Mutex::default(),
             replicas_moved: Notify::new(),
             on_write_ack: OnceLock::new(),
+            sync_state: OnceLock::new(),
         })
     }
 
@@ -186,12 +227,24 @@ impl Shared {
         assert!(self.on_write_ack.set(Box::new(listener)).is_ok(), "there is one driver");
     }
 
+    /// Who knows what writes wait for. Said once, by the driver.
+    pub fn answer_sync_state(&self, answer: impl Fn() -> SyncState + Send + Sync + 'static) {
+        assert!(self.sync_state.set(Box::new(answer)).is_ok(), "there is one driver");
+    }
+
     /// A newer snapshot.
     pub fn publish(&self, view: Arc<View>) {
         let is_replica = view.myself().is_some_and(|me| me.replica_of.is_some());
         self.routes.store(view.routes.clone());
         self.is_replica.store(is_replica, Ordering::Release);
         self.view.store(view);
+    }
+
+    /// Whether a node told, when it last told, that its log takes records.
+    pub fn can_write(&self, node: NodeId) -> bool {
+        let view = self.view.load();
+        let told = view.node(node).and_then(|node| node.liveness.positions);
+        told.is_none_or(|positions| positions.can_write)
     }
 
     /// Until when this node may serve as master, by [`platform::now_ms`](crate::platform::now_ms).
@@ -268,6 +321,11 @@ impl Handle {
     /// This master's replicas.
     pub fn replicas(&self) -> Vec<ReplicaInfo> {
         self.shared.replicas.lock().clone()
+    }
+
+    /// What acknowledgements wait for, and who is in sync; nothing without a cluster.
+    pub fn sync_state(&self) -> SyncState {
+        self.shared.sync_state.get().map(|ask| ask()).unwrap_or_default()
     }
 
     /// How this master's replicas came to follow it.

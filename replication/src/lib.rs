@@ -21,5 +21,5 @@ pub mod bus;
 pub mod standalone;
 
 pub use bus::{BusConfig, StartError, start};
-pub use handle::{FailoverMode, Handle, LinkState, MasterLink, ReplicaInfo};
+pub use handle::{FailoverMode, Handle, LinkState, MasterLink, OwnPart, ReplicaInfo, ReplicaSync, SyncState};
 pub use standalone::{Standalone, StandaloneConfig, start_standalone};

@@ -64,6 +64,17 @@ pub enum StoreError {
     /// The log, once open.
     #[error(transparent)]
     Append(#[from] AppendError),
+    /// The log is gone as a whole: the rest of the directory says that there was one.
+    #[error(
+        "{path} is empty, but this node has had a log; refusing to go on from what was there before its last records. Bring the directory \
+         back (is its file system mounted?); or, where another node has the data, move the node's whole directory away, start the node \
+         empty and add it as a new replica",
+        path = path.display()
+    )]
+    LogLost {
+        /// The log's directory.
+        path: PathBuf,
+    },
     /// A thread could not be started.
     #[error("start a thread to replay the log: {0}")]
     Thread(#[source] std::io::Error),
@@ -211,6 +222,11 @@ impl Store {
         let loaded = load::load_all(&manifest, config.load_threads, &Fill(&slots))?;
         let identity = directory.identity();
         let covered = manifest.covered_lsn();
+        // A node begins its log before it becomes anything in a cluster, and before anything is covered by images.
+        let has_had_a_log = identity.in_group || covered > Lsn::ZERO;
+        if has_had_a_log && !identity.incomplete && !Log::is_begun(&directory.wal())? {
+            return Err(StoreError::LogLost { path: directory.wal() });
+        }
         let mut log_config = config.log.clone();
         log_config.boot = directory.boot();
         let (opened, records) = replay::on_threads(&slots, config.load_threads, |replay| {

@@ -184,3 +184,26 @@ fn when_the_slots_are_closed_every_command_that_was_let_in_is_in_the_log() {
         stop.store(true, Ordering::Relaxed);
     });
 }
+
+#[test]
+fn a_directory_whose_log_is_gone_is_refused_and_one_that_never_had_a_log_is_not() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path());
+    drop(store);
+    let wal = root.path().join("wal");
+    std::fs::remove_dir_all(&wal).unwrap();
+    // A crash at the very first start may leave as much.
+    let store = open(root.path());
+    set(&store, "key", "value");
+    store.directory().set_in_group().unwrap();
+    drop(store);
+    let away = root.path().join("wal.away");
+    std::fs::rename(&wal, &away).unwrap();
+    for _ in 0..2 {
+        let refused = Store::open(root.path(), config()).map(|_| ()).unwrap_err();
+        assert!(matches!(refused, StoreError::LogLost { .. }), "{refused}");
+    }
+    std::fs::remove_dir_all(&wal).ok();
+    std::fs::rename(&away, &wal).unwrap();
+    open(root.path());
+}

@@ -17,7 +17,7 @@ use crate::process::{Binary, Node};
 /// `cluster-node-timeout` of all test clusters: short, so that failovers are quick.
 pub const NODE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a cluster may take to become whole.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Where a suite's clusters live: the binary under test, and a directory of the suite's own that is emptied before use and
 /// stays to be looked at.

@@ -61,12 +61,12 @@ impl Load {
     /// Waits until this many more writes are acknowledged.
     ///
     /// # Panics
-    /// When that takes a minute.
+    /// When that takes two minutes.
     pub fn wait_for_more(&self, count: u64) {
         let goal = self.acknowledged.load(Ordering::Relaxed) + count;
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(120);
         while self.acknowledged.load(Ordering::Relaxed) < goal {
-            assert!(Instant::now() < deadline, "no {count} writes were acknowledged within a minute");
+            assert!(Instant::now() < deadline, "no {count} writes were acknowledged within two minutes");
             std::thread::sleep(Duration::from_millis(5));
         }
     }

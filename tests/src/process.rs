@@ -12,7 +12,7 @@ use crate::client::Client;
 use crate::ports::free_port;
 
 /// How long a node may take to serve after its start, or to stop.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Where the binary under test is; the test suites pass `env!("CARGO_BIN_EXE_holdfast-under-test")`.
 pub type Binary = &'static str;

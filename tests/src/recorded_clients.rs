@@ -244,7 +244,7 @@ impl RecordedClient {
     }
 
     fn read_at_last(&mut self, key: &Arc<str>) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(120);
         while self.record(key, Call::Get).is_none() {
             assert!(Instant::now() < deadline, "{key} cannot be read when all is over");
             std::thread::sleep(Duration::from_millis(20));
@@ -252,7 +252,7 @@ impl RecordedClient {
     }
 
     fn set_at_last(&mut self, set: &str) -> BTreeSet<u64> {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(120);
         loop {
             match self.call(slot_of(set), &["SMEMBERS", set]) {
                 Reached::Answered(reply @ Reply::Array(_)) => return numbers(reply),

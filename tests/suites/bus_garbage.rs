@@ -45,7 +45,7 @@ fn bus(cluster: &ClusterUnderTest, index: usize) -> TcpStream {
     let stream =
         TcpStream::connect(("127.0.0.1", cluster.nodes[index].port + 10_000)).expect("the bus listens");
     stream.set_nodelay(true).expect("an option can be set");
-    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout can be set");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout can be set");
     stream
 }
 

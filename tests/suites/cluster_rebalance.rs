@@ -1,6 +1,6 @@
 //! `cluster-rebalance-masters` with six real processes on what they take for three machines.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use holdfast_tests::cluster::{ClusterUnderTest, NODE_TIMEOUT, PATIENCE, Place};
 use holdfast_tests::load::Load;
@@ -27,10 +27,11 @@ fn a_killed_master_that_returns_leads_again_and_nothing_acknowledged_is_lost() {
     cluster.kill9(master);
     cluster.wait_until_promoted(replica);
     load.wait_for_more(500);
-    cluster.restart(master);
-    cluster.wait_until_whole();
-    assert!(cluster.is_master(replica) && !cluster.is_master(master), "not at once\n{}", cluster.logs());
+    // Before it is back, so that there is time for what follows; once more, since the one that starts says what its file says.
     set_rebalance(&cluster, "no");
+    cluster.restart(master);
+    set_rebalance(&cluster, "no");
+    cluster.wait_until_whole();
     std::thread::sleep(5 * NODE_TIMEOUT);
     assert!(cluster.is_master(replica) && !cluster.is_master(master), "switched off\n{}", cluster.logs());
     set_rebalance(&cluster, "yes");
@@ -42,10 +43,12 @@ fn a_killed_master_that_returns_leads_again_and_nothing_acknowledged_is_lost() {
     println!("leads again {took:?} after it was switched on; node timeout {NODE_TIMEOUT:?}");
     cluster.wait_until_whole();
     load.wait_for_more(500);
-    std::thread::sleep(Duration::from_secs(2));
-    for (master, replica) in &shards {
-        assert!(cluster.is_master(*master) && !cluster.is_master(*replica), "{}", cluster.logs());
-    }
+    // On a busy machine another one may have been held for dead meanwhile: it returns in the same way.
+    cluster.wait_until("every master to lead its shard", PATIENCE, || {
+        let is_back =
+            |(master, replica): &&(usize, usize)| cluster.is_master(*master) && !cluster.is_master(*replica);
+        shards.iter().find(|shard| !is_back(shard)).map(|shard| format!("{shard:?}"))
+    });
     let written = load.stop();
     // Between FAIL and the takeover.
     let unexpected = written.errors.keys().find(|error| !error.contains("CLUSTERDOWN"));

@@ -16,7 +16,7 @@ const PLACE: Place = Place {
     suite: "failover_time",
 };
 /// A shard without a master for so long will not get one.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Case {

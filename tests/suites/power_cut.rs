@@ -55,7 +55,7 @@ impl Writer {
 
     /// Waits until the writer has acknowledged `more` than `before`.
     fn wait_for(&mut self, before: u64, more: u64) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(120);
         while self.acked.lock().count < before + more {
             if let Some(status) = self.process.try_wait().expect("look at the writer") {
                 panic!("the writer ended by itself: {status}");

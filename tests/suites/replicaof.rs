@@ -6,7 +6,7 @@ use holdfast_tests::client::{Client, Reply};
 use holdfast_tests::process::Node;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_holdfast-under-test");
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 struct Pair {
     one: Node,

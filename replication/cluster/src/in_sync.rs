@@ -82,6 +82,70 @@ pub struct Follower {
     pub is_ready: bool,
 }
 
+/// Why a replica is out of the in-sync set, or about to leave it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Absence {
+    /// It went by itself: it stopped.
+    Left,
+    /// No connection.
+    LinkDown,
+    /// It gets a full copy.
+    Copying,
+    /// Its disk takes nothing more, or syncs too slowly (`appendfsync always`).
+    Disk,
+    /// It is connected and has not said a word since it was sent what it owes: paused, or its disk or the network stands still.
+    Silent,
+    /// It speaks, and does not get on fast enough.
+    Lag,
+    /// Nothing is wrong with it any more: it has to be steady for a moment.
+    CatchingUp,
+}
+
+impl Absence {
+    /// As INFO and the log name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::LinkDown => "link_down",
+            Self::Copying => "full_copy",
+            Self::Disk => "disk",
+            Self::Silent => "silent",
+            Self::Lag => "lag",
+            Self::CatchingUp => "catching_up",
+        }
+    }
+}
+
+/// How a replica does, in the eyes of its master.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Condition {
+    /// There is a connection.
+    pub is_connected: bool,
+    /// A full copy is under way on it.
+    pub is_copying: bool,
+    /// It told that its log takes records.
+    pub can_write: bool,
+    /// For how long it has owed an acknowledgement; `None`: it owes none.
+    pub owes_ms: Option<u64>,
+    /// It has what it owes in its log, and not on its disk, which is asked for.
+    pub owes_sync_only: bool,
+    /// Since its last word.
+    pub silent_ms: u64,
+}
+
+/// What keeps a replica, as it is now, from being in sync: the nearest cause first.
+pub fn why_absent(condition: &Condition) -> Absence {
+    match condition.owes_ms {
+        _ if !condition.can_write => Absence::Disk,
+        _ if !condition.is_connected => Absence::LinkDown,
+        _ if condition.is_copying => Absence::Copying,
+        None => Absence::CatchingUp,
+        Some(_) if condition.owes_sync_only => Absence::Disk,
+        Some(owes_ms) if condition.silent_ms >= owes_ms => Absence::Silent,
+        Some(_) => Absence::Lag,
+    }
+}
+
 /// A change of the in-sync set that the master asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SetChange {
@@ -133,6 +197,31 @@ mod tests {
         assert_eq!(rule(&[1], true, false), CommitRule::Durable { others: nobody });
         assert_eq!(rule(&[1], false, false), CommitRule::Written { others: nobody }, "it never had one");
         assert_eq!(rule(&[1], false, true), CommitRule::Durable { others: nobody });
+    }
+
+    #[test]
+    fn the_nearest_cause_of_an_absence_is_named() {
+        let well = Condition {
+            is_connected: true,
+            is_copying: false,
+            can_write: true,
+            owes_ms: None,
+            owes_sync_only: false,
+            silent_ms: 10,
+        };
+        let late = Condition { owes_ms: Some(3000), ..well };
+        let cases = [
+            (well, "catching_up"),
+            (late, "lag"),
+            (Condition { silent_ms: 3000, ..late }, "silent"),
+            (Condition { owes_sync_only: true, ..late }, "disk"),
+            (Condition { can_write: false, silent_ms: 3000, ..late }, "disk"),
+            (Condition { is_copying: true, ..late }, "full_copy"),
+            (Condition { is_connected: false, silent_ms: 3000, ..late }, "link_down"),
+        ];
+        for (condition, name) in cases {
+            assert_eq!(why_absent(&condition).name(), name, "{condition:?}");
+        }
     }
 
     #[test]

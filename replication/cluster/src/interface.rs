@@ -63,7 +63,8 @@ pub struct Myself {
 pub enum Failover {
     /// Without argument: the master hands over, nothing is lost.
     Graceful,
-    /// FORCE: the master is not asked. What it acknowledged and this replica lacks is lost.
+    /// FORCE: the master is not asked. Under `write-ack in-sync` the replica wins only if it is in the set; under `local` what the
+    /// master acknowledged and it lacks is lost.
     Force,
     /// TAKEOVER: as FORCE; without a majority of voters it is refused.
     Takeover,

@@ -53,8 +53,7 @@
 //!
 //! # Not here
 //!
-//! Bytes on the wire (replication/src/wire), Raft (replication/src/metadata_group), the log. The lease (issue 3) will
-//! live in [`lease`].
+//! Bytes on the wire (replication/src/wire), Raft (replication/src/metadata_group), the log.
 extern crate alloc;
 #[cfg(test)]
 extern crate std;

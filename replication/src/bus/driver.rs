@@ -8,6 +8,7 @@ use holdfast_cluster::WriteAck;
 use holdfast_cluster::change::{Change, NodeAddress, NodeRecord, Outcome};
 use holdfast_cluster::cluster::Cluster;
 use holdfast_cluster::events::{Event, Role};
+use holdfast_cluster::in_sync::Absence;
 use holdfast_cluster::interface::{Destination, Failover, Input, Myself, Outputs, Settings};
 use holdfast_cluster::join::Target;
 use holdfast_cluster::registry::Registry;
@@ -136,6 +137,10 @@ impl Driver {
             if let Some(replicas) = told.upgrade() {
                 replicas.set_write_ack(write_ack);
             }
+        });
+        let asked = Arc::downgrade(&replicas);
+        shared.answer_sync_state(move || {
+            asked.upgrade().map(|replicas| replicas.sync_state()).unwrap_or_default()
         });
         let (mastership, mastership_seen) = watch::channel(None);
         let sender =
@@ -480,7 +485,8 @@ impl Driver {
             return;
         }
         for node in from.difference(&to) {
-            tracing::warn!(replica = %node, "a replica lags: it is to leave the in-sync set");
+            let why = self.replicas.why_leaves(*node).map_or("left", Absence::name);
+            tracing::warn!(replica = %node, why, "a replica lags: it is to leave the in-sync set");
         }
         for node in to.difference(&from) {
             tracing::info!(replica = %node, "a replica has caught up: it is to join the in-sync set");

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use holdfast_cluster::in_sync::{
-    Ack, CommitRule, Follower, SetChange, Terms, WriteAck, commit_rule, next_set,
+    Absence, Ack, CommitRule, Follower, SetChange, Terms, WriteAck, commit_rule, next_set,
 };
 use holdfast_storage::log::{Commit, FsyncPolicy};
 use holdfast_storage::store::{NeededByReplicas, Store};
@@ -16,6 +16,9 @@ use crate::handle::{ReplicaInfo, Shared};
 use crate::links::book::AddressBook;
 use crate::platform;
 use crate::platform::sabotage::{self, Switch};
+
+/// What is told of it to those who ask.
+mod shown;
 
 /// A replica is let into the in-sync set when it has been streaming for so long.
 const STEADY_MS: u64 = 300;
@@ -86,6 +89,10 @@ struct State {
     in_sync: BTreeSet<NodeId>,
     /// Who is about to be let in: waited for already.
     joining: BTreeSet<NodeId>,
+    /// Whom this node, as master, asked to have dropped, and why.
+    leaving: BTreeMap<NodeId, Absence>,
+    /// Who was dropped since this node is master, why, and when (wall clock, ms).
+    absent: BTreeMap<NodeId, (Absence, u64)>,
     next_connection: u64,
 }
 
@@ -108,6 +115,8 @@ impl Replicas {
             expected: BTreeSet::new(),
             in_sync: BTreeSet::new(),
             joining: BTreeSet::new(),
+            leaving: BTreeMap::new(),
+            absent: BTreeMap::new(),
             next_connection: 0,
         };
         let this = Self { store, shared, book, state: Mutex::new(state) };
@@ -136,12 +145,13 @@ impl Replicas {
         state.replicas.retain(|node, _| members.contains(node));
         state.joining.retain(|node| members.contains(node) && !in_sync.contains(node));
         let dropped: Vec<NodeId> = state.in_sync.difference(&in_sync).copied().collect();
-        for node in dropped {
+        for &node in &dropped {
             // It has to be steady anew before it is let in again.
             if let Some(replica) = state.replicas.get_mut(&node) {
                 replica.since_ms = platform::now_ms();
             }
         }
+        state.note_set_change(&dropped, &members, &in_sync);
         (state.expected, state.in_sync) = (members, in_sync);
         self.settle(&mut state);
     }
@@ -157,6 +167,8 @@ impl Replicas {
         if standing != Standing::Undecided {
             state.replicas.clear();
             state.joining.clear();
+            state.leaving.clear();
+            state.absent.clear();
         }
         self.settle(&mut state);
     }
@@ -196,6 +208,8 @@ impl Replicas {
         let from = state.in_sync.clone();
         let to = match next_set(&from, &followers, lag_max_ms)? {
             SetChange::Shrink(to) => {
+                let why = |node: &NodeId| Some((*node, self.why_absent(*node, state.replicas.get(node)?)));
+                state.leaving = from.difference(&to).filter_map(why).collect();
                 if sabotage::is_on(Switch::ShrinkBeforeCommit) {
                     state.in_sync = to.clone();
                     self.settle(&mut state);

@@ -7,6 +7,8 @@ use holdfast_storage::log::LogHealth;
 
 use crate::command::CommandId;
 use crate::commands::context::{CommandResult, Next, NodeContext};
+use crate::commands::sync_fields;
+use crate::config::WriteAck;
 use crate::node::Node;
 use crate::platform;
 
@@ -225,6 +227,12 @@ fn stats(node: &Node, text: &mut String) {
 
 fn replication(node: &Node, text: &mut String) {
     node.replication_info(|name, value| line(text, format_args!("{name}:{value}")));
+    if let Some(cluster) = &node.cluster {
+        let is_in_sync = node.config.snapshot().write_ack == WriteAck::InSync;
+        sync_fields::write(&cluster.view(), &cluster.sync_state(), is_in_sync, |name, value| {
+            line(text, format_args!("{name}:{value}"));
+        });
+    }
 }
 
 fn cpu(_: &Node, text: &mut String) {

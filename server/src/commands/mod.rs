@@ -30,6 +30,8 @@ pub mod connection;
 pub mod client;
 /// CONFIG.
 pub mod config;
+/// What INFO replication says of the in-sync set.
+pub mod sync_fields;
 /// INFO.
 pub mod info;
 /// The node: saving, stopping, waiting, looking inside.

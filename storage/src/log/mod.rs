@@ -148,6 +148,18 @@ impl std::fmt::Debug for Log {
 }
 
 impl Log {
+    /// Whether there is any segment of a log in `directory`.
+    ///
+    /// # Errors
+    /// When it cannot be listed; one that does not exist holds none.
+    pub fn is_begun(directory: &Path) -> Result<bool, OpenError> {
+        match files::list(directory) {
+            Ok(names) => Ok(names.iter().any(|name| segment::lsn_of_name(name).is_some())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(OpenError::Io { path: directory.to_owned(), source }),
+        }
+    }
+
     /// Opens the log of `owner` in `directory`; an empty directory becomes a log that begins at `start_if_new`. Records at or
     /// above `from` go to `visitor`; a torn tail is cut, durably, before this returns.
     ///

@@ -23,7 +23,9 @@ const WORKSTATION: &str = "192.0.2.1/24";
 /// Password and secret of the cluster.
 pub const PASSWORD: &str = "a password for nothing but tests";
 /// How long the cluster may take to be whole again.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(180);
+/// A handover that has come to nothing is asked for again after this time.
+const ASK_AGAIN: Duration = Duration::from_secs(7);
 
 /// A node: which machine, which port.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -226,14 +228,16 @@ impl Trio {
     pub fn spread_masters(&self) -> anyhow::Result<()> {
         self.wait_until_whole()?;
         for place in Self::places().into_iter().filter(|place| place.port == PORTS[0]) {
-            if Self::is_master(place)? {
-                continue;
-            }
-            Self::ask(place, &["CLUSTER", "FAILOVER"])?;
             let deadline = Instant::now() + PATIENCE;
-            while !Self::is_master(place)? {
+            let mut asked: Option<(Instant, String)> = None;
+            // What a node that is busy answers late, or refuses because another handover is under way, is asked again.
+            while !Self::is_master(place).unwrap_or(false) {
                 if Instant::now() > deadline {
-                    bail!("{place:?} does not become a master");
+                    bail!("{place:?} does not become a master: {asked:?}");
+                }
+                if asked.as_ref().is_none_or(|(at, _)| at.elapsed() > ASK_AGAIN) {
+                    let answer = Self::ask(place, &["CLUSTER", "FAILOVER"]);
+                    asked = Some((Instant::now(), format!("{answer:?}")));
                 }
                 std::thread::sleep(Duration::from_millis(20));
             }
@@ -241,7 +245,8 @@ impl Trio {
         self.wait_until_whole()
     }
 
-    /// Waits until all six nodes serve, and every master has its replica in sync.
+    /// Waits until all six nodes serve, every master has its replica in sync, and one node of each machine votes: then any one
+    /// machine may go.
     ///
     /// # Errors
     /// What is still missing after a while.
@@ -320,6 +325,10 @@ fn is_whole() -> anyhow::Result<()> {
         let info = Trio::ask(place, &["CLUSTER", "INFO"])?;
         if field(&info, "cluster_state") != Some("ok") || field(&info, "cluster_known_nodes") != Some("6") {
             bail!("{place:?} says {info}");
+        }
+        let voters = field(&info, "cluster_metadata_voters").map_or(0, |ids| ids.split(',').count());
+        if (voters, field(&info, "cluster_metadata_voter_zones")) != (NAMES.len(), Some("3")) {
+            bail!("{place:?} does not see one voter of each machine: {info}");
         }
         let info = Trio::ask(place, &["INFO", "replication"])?;
         if field(&info, "role") == Some("master") {

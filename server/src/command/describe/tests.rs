@@ -47,6 +47,8 @@ struct Redis {
     process: Child,
     socket: TcpStream,
     input: BufReader<TcpStream>,
+    /// Where it would save something.
+    _directory: tempfile::TempDir,
 }
 
 impl Drop for Redis {
@@ -64,7 +66,10 @@ impl Redis {
             return None;
         }
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let directory = tempfile::tempdir().unwrap();
         let process = Command::new("redis-server")
+            .arg("--dir")
+            .arg(directory.path())
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
             .stdout(Stdio::null())
             .spawn()
@@ -75,7 +80,7 @@ impl Redis {
         });
         let socket = socket.expect("redis-server starts within 5 s");
         let input = BufReader::new(socket.try_clone().unwrap());
-        let mut redis = Self { process, socket, input };
+        let mut redis = Self { process, socket, input, _directory: directory };
         redis.ask(&["HELLO", "3"]);
         Some(redis)
     }

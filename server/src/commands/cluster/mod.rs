@@ -8,6 +8,7 @@ pub mod show;
 use crate::command::errors::CommandError;
 use crate::commands::context::{CommandResult, Next, NodeContext};
 use crate::commands::help;
+use crate::config::WriteAck;
 
 /// CLUSTER subcommand …
 pub fn cluster(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
@@ -21,7 +22,11 @@ pub fn cluster(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
         (b"info", []) => reply.verbatim(b"txt", show::info(&view).as_bytes()),
         (b"nodes", []) => reply.verbatim(b"txt", show::nodes(&view, context.call.data.now_ms()).as_bytes()),
         (b"slots", []) => show::slots(&view, reply),
-        (b"shards", []) => show::shards(&view, reply, context.node.store.log().positions().written_lsn()),
+        (b"shards", []) => {
+            let counts_in_sync = context.node.config.snapshot().write_ack == WriteAck::InSync;
+            let written_lsn = context.node.store.log().positions().written_lsn();
+            show::shards(&view, reply, written_lsn, counts_in_sync);
+        }
         (b"myid", []) => reply.bulk(view.routes.me.to_string().as_bytes()),
         (b"myshardid", []) => reply.bulk(show::my_shard(&view).as_bytes()),
         (b"keyslot", [key]) => reply.integer(i64::from(holdfast_words::SlotId::of_key(key).number())),

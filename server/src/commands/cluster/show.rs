@@ -1,5 +1,6 @@
 //! CLUSTER subcommands that only look, in Redis's formats.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use holdfast_cluster::view::{Health, NodeView, View};
@@ -43,6 +44,11 @@ pub fn info(view: &View) -> String {
     if let Some(leader) = view.leader {
         field("cluster_metadata_leader", &leader);
     }
+    let voters: Vec<&NodeView> = view.nodes.iter().filter(|node| node.votes).collect();
+    let zones: BTreeSet<&str> = voters.iter().map(|node| node.record.zone.0.as_str()).collect();
+    let ids: Vec<String> = voters.iter().map(|node| node.record.id.to_string()).collect();
+    field("cluster_metadata_voters", &ids.join(","));
+    field("cluster_metadata_voter_zones", &zones.len());
     text
 }
 
@@ -105,6 +111,10 @@ fn flags(node: &NodeView) -> String {
     if node.record.no_failover {
         flags.push("nofailover");
     }
+    // holdfast's own; clients look for the flags they know.
+    if node.replica_of.is_some() && node.in_sync {
+        flags.push("insync");
+    }
     flags.join(",")
 }
 
@@ -147,8 +157,10 @@ pub fn slots(view: &View, reply: &mut ReplyWriter<'_>) {
     }
 }
 
-/// CLUSTER SHARDS. `written_lsn` is this node's own; others' are as they last told.
-pub fn shards(view: &View, reply: &mut ReplyWriter<'_>, written_lsn: Lsn) {
+/// CLUSTER SHARDS. `written_lsn` is this node's own; others' are as they last told. Where the in-sync set counts, a replica that is
+/// not in it is `loading`: Redis's word for one that has not got its master's data. (A field of our own would not do: there are
+/// clients that refuse what they do not know here.)
+pub fn shards(view: &View, reply: &mut ReplyWriter<'_>, written_lsn: Lsn, counts_in_sync: bool) {
     reply.array(view.shards.len());
     for shard in &view.shards {
         reply.map(2);
@@ -161,12 +173,12 @@ pub fn shards(view: &View, reply: &mut ReplyWriter<'_>, written_lsn: Lsn) {
         reply.bulk(b"nodes");
         reply.array(shard.members.len());
         for &index in &shard.members {
-            shard_member(&view.nodes[index], reply, written_lsn);
+            shard_member(&view.nodes[index], reply, written_lsn, counts_in_sync);
         }
     }
 }
 
-fn shard_member(node: &NodeView, reply: &mut ReplyWriter<'_>, my_written_lsn: Lsn) {
+fn shard_member(node: &NodeView, reply: &mut ReplyWriter<'_>, my_written_lsn: Lsn, counts_in_sync: bool) {
     let address = &node.record.address;
     let told = node.liveness.positions.map(|positions| positions.written.lsn);
     let offset = if node.myself { Some(my_written_lsn) } else { told };
@@ -189,8 +201,10 @@ fn shard_member(node: &NodeView, reply: &mut ReplyWriter<'_>, my_written_lsn: Ls
     reply.bulk(b"replication-offset");
     reply.integer(offset.unwrap_or_default().0 as i64);
     reply.bulk(b"health");
+    let is_behind = node.replica_of.is_some() && counts_in_sync && !node.in_sync;
     reply.bulk(match node.liveness.health {
-        Health::Failed => b"fail",
+        Health::Failed => b"fail".as_slice(),
+        Health::Fine | Health::Suspected if is_behind => b"loading",
         Health::Fine | Health::Suspected => b"online",
     });
 }
