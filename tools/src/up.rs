@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
+use holdfast_cluster::voters::VOTERS_IN_ONE_ZONE_MAX;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,8 @@ use crate::print::{Colour, Painter};
 
 /// How long the cluster may take to serve, and a node to stop.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long the voters of the metadata group are waited for.
+const VOTERS_PATIENCE: Duration = Duration::from_secs(15);
 /// What CTRL-C in a terminal sends to all processes of it; the nodes are asked to stop by us instead.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -436,7 +439,28 @@ fn wait_for(what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
     }
 }
 
+/// While voters are taken on, masters stop for moments: nobody should meet that who has been told that the cluster serves. Nodes
+/// that the user gave zones of their own may want fewer voters, and a cluster that lost some nodes has fewer: it serves as well.
+fn wait_for_voters(cluster: &mut LocalCluster, shape: &Shape, progress: &Progress) -> Result<()> {
+    let wanted = shape.ports().count().min(VOTERS_IN_ONE_ZONE_MAX);
+    let wanted = wanted - usize::from(wanted.is_multiple_of(2));
+    let deadline = Instant::now() + VOTERS_PATIENCE;
+    while Instant::now() < deadline {
+        check_interrupted()?;
+        cluster.check_alive()?;
+        let info = NodeClient::connect(&shape.host, shape.first_port, None)?.fields(&["CLUSTER", "INFO"])?;
+        let voters = info.get("cluster_metadata_voters").map_or(0, |voters| voters.split(',').count());
+        if voters >= wanted {
+            break;
+        }
+        progress.say(&format!("taking on voters: {voters} of {wanted}"));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    Ok(())
+}
+
 fn wait_until_serves(cluster: &mut LocalCluster, shape: &Shape, progress: &Progress) -> Result<()> {
+    wait_for_voters(cluster, shape, progress)?;
     for port in shape.ports() {
         wait_for(&format!("cluster_state:ok on port {port}"), || {
             cluster.check_alive()?;
