@@ -500,10 +500,12 @@ impl Store {
         *self.needed_by_replicas.lock() = needed;
     }
 
-    /// Whether the log has grown so far past the checkpoint that another one is due.
+    /// Whether the log has grown so far past the checkpoint that another one is due. While a master's data are being copied there can
+    /// be none, and none is missing.
     pub fn checkpoint_is_due(&self) -> bool {
         let limit = self.checkpoint_log_size.load(Ordering::Relaxed);
         limit > 0
+            && self.is_whole()
             && !self.checkpointer.progress().is_running()
             && self.checkpoint_stats().log_bytes_since > limit
     }

@@ -207,3 +207,14 @@ fn a_directory_whose_log_is_gone_is_refused_and_one_that_never_had_a_log_is_not(
     std::fs::rename(&away, &wal).unwrap();
     open(root.path());
 }
+
+#[test]
+fn no_checkpoint_is_due_while_a_masters_data_are_being_copied() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), StoreConfig { checkpoint_log_size: 1, ..config() }).unwrap().0;
+    assert!(!store.checkpoint_is_due());
+    store.become_empty(store.node_id(), store.shard_id(), Lsn(5000), Vec::new()).unwrap();
+    assert!(!store.checkpoint_is_due(), "it would fail");
+    store.set_whole().unwrap();
+    assert!(store.checkpoint_is_due());
+}

@@ -54,8 +54,10 @@ impl Drop for Lent<'_> {
             if let Some(cluster) = self.0.take() {
                 eprintln!("{}", cluster.logs());
             }
-        } else if let Some(cluster) = self.0.as_ref() {
+        } else if let Some(cluster) = self.0.take() {
+            // Not given back when that fails: the next borrower would be blamed for the same lines.
             cluster.assert_no_errors_logged();
+            *self.0 = Some(cluster);
         }
     }
 }

@@ -158,7 +158,7 @@ impl Cluster {
 
     /// Until when this node may serve as master.
     pub fn lease_until_ms(&self, now_ms: u64) -> u64 {
-        lease::until_ms(&watch(&self.registry, self, now_ms), &self.table)
+        self.lease.until_ms(&watch(&self.registry, self, now_ms), &self.table)
     }
 
     /// The newest snapshot.

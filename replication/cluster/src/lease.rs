@@ -7,6 +7,9 @@
 //! master itself says that it has stopped. Any two majorities share a voter, so two masters never serve at once, as long as
 //! clocks' rates differ by less than an eighth. What the clocks show does not matter. While voters change, majorities of
 //! both sets are needed to promote, until nobody goes by the former one.
+//!
+//! A change of voters interrupts nobody: what the voters before it had granted is carried on for as long as it lasts, while the new
+//! ones are asked. So the former voters count until all that can have been carried on has run out.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -25,8 +28,8 @@ const LEASE_TENTHS: u64 = 8;
 /// A grant has run out for sure after so many tenths of the node timeout.
 const OVER_TENTHS: u64 = 9;
 
-/// Until when this node may serve as master: the latest moment that a majority of voters grants. Zero: not at all.
-pub fn until_ms(watch: &Watch<'_>, table: &NodeTable) -> u64 {
+/// The latest moment until which a majority of voters lets this node serve as master. Zero: not at all.
+fn until_ms(watch: &Watch<'_>, table: &NodeTable) -> u64 {
     let registry = watch.registry;
     if !registry.nodes.contains_key(&watch.me) || registry.voters.is_empty() {
         return 0;
@@ -98,11 +101,13 @@ impl Withheld {
     }
 }
 
-/// Whether nobody can hold a lease of the voters before the last change any more: all members know the change; or a majority
-/// of those voters has known it for longer than a lease lasts, `known_since_ms`, and grants to nobody who does not.
+/// Whether nobody can hold a lease of the voters before the last change any more. Whoever knows the change may go on with what they
+/// had granted before it knew; so all members have known it for longer than a lease lasts, or a majority of those voters has, which
+/// grants to nobody who does not.
 #[derive(Clone, Debug, Default)]
 pub struct FormerVoters {
-    known_since_ms: Option<u64>,
+    all_know_since_ms: Option<u64>,
+    most_know_since_ms: Option<u64>,
 }
 
 impl FormerVoters {
@@ -113,20 +118,22 @@ impl FormerVoters {
             let told = || table.get(*node)?.header.as_ref().map(|header| header.registry_version);
             *node == watch.me || told().is_some_and(|version| version >= registry.voters_version)
         };
-        if registry.former_voters.is_empty() {
-            self.known_since_ms = None;
-            return false;
-        }
-        if registry.nodes.keys().all(knows) {
-            return true;
-        }
         let former = &registry.former_voters;
-        if former.iter().filter(|node| knows(node)).count() <= former.len() / 2 {
-            self.known_since_ms = None;
+        if former.is_empty() {
+            *self = Self::default();
             return false;
         }
-        let since_ms = *self.known_since_ms.get_or_insert(watch.now_ms);
-        watch.now_ms.saturating_sub(since_ms) > watch.timeout_ms * OVER_TENTHS / 10
+        let all_know = registry.nodes.keys().all(knows);
+        let most_know = former.iter().filter(|node| knows(node)).count() > former.len() / 2;
+        let over_ms = watch.timeout_ms * OVER_TENTHS / 10;
+        let for_long = |holds: bool, since_ms: &mut Option<u64>| {
+            let since = holds.then(|| since_ms.unwrap_or(watch.now_ms));
+            *since_ms = since;
+            since.is_some_and(|since| watch.now_ms.saturating_sub(since) > over_ms)
+        };
+        let all = for_long(all_know, &mut self.all_know_since_ms);
+        let most = for_long(most_know, &mut self.most_know_since_ms);
+        all || most
     }
 }
 
@@ -134,9 +141,21 @@ impl FormerVoters {
 #[derive(Clone, Debug, Default)]
 pub struct Lease {
     caught_up: bool,
+    /// Until when voters that are none any more had let this node serve.
+    carried_until_ms: u64,
 }
 
 impl Lease {
+    /// Until when this node may serve as master.
+    pub fn until_ms(&self, watch: &Watch<'_>, table: &NodeTable) -> u64 {
+        until_ms(watch, table).max(self.carried_until_ms)
+    }
+
+    /// The voters have changed; `watch` is of the registry before, and no voter was asked since.
+    pub fn carry(&mut self, watch: &Watch<'_>, table: &NodeTable) {
+        self.carried_until_ms = self.until_ms(watch, table);
+    }
+
     /// Why nothing may be served now; `None` when all is well.
     pub fn why_down(&mut self, watch: &Watch<'_>, table: &NodeTable, full_coverage: bool) -> Option<Down> {
         let registry = watch.registry;
@@ -144,7 +163,7 @@ impl Lease {
             self.caught_up = false;
             return Some(Down::NotJoined);
         }
-        if !watch.hears_majority(table) {
+        if !watch.hears_majority(table) && watch.now_ms >= self.carried_until_ms {
             self.caught_up = false;
             return Some(Down::Minority);
         }
@@ -156,7 +175,7 @@ impl Lease {
         if !self.caught_up {
             return Some(Down::CatchingUp);
         }
-        if watch.now_ms >= until_ms(watch, table) {
+        if watch.now_ms >= self.until_ms(watch, table) {
             return Some(Down::NoLease);
         }
         if !full_coverage {

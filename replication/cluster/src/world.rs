@@ -220,10 +220,14 @@ impl World {
 
     /// An operator's change, proposed at node `n`.
     pub fn propose(&mut self, n: u8, change: Change) -> Outcome {
+        self.try_propose(n, change).unwrap_or_else(|| panic!("no majority reachable from node {n}"))
+    }
+
+    /// The same; `None` without a majority.
+    pub fn try_propose(&mut self, n: u8, change: Change) -> Option<Outcome> {
         let id = crate::testing::node_id(n);
         let group = self.nodes[&id].group;
-        assert!(self.can_commit(id, group), "no majority reachable from node {n}");
-        self.commit(group, change)
+        self.can_commit(id, group).then(|| self.commit(group, change))
     }
 
     /// Node `n`'s log takes nothing any more, or takes records again.

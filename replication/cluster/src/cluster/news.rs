@@ -26,6 +26,9 @@ impl Cluster {
             self.welcoming.clear();
         }
         let registry = self.registry.clone();
+        if same_cluster && before.voters != registry.voters {
+            self.lease.carry(&watch(&before, self, now_ms), &self.table);
+        }
         self.table.follow(&registry, self.me, now_ms);
         self.joining.follow(&registry);
         self.routes_are_stale = true;
