@@ -10,9 +10,13 @@ use holdfast_cluster::WriteAck;
 use holdfast_cluster::change::{Change, Outcome};
 use holdfast_cluster::interface::Settings;
 use holdfast_cluster::view::{Routes, View};
+use holdfast_storage::log::mend::SameBytes;
+use holdfast_storage::scrub::nobody;
 use holdfast_words::{Lsn, NodeId};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::stream::same_bytes::Asker;
 
 /// CLUSTER FAILOVER's modes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -158,6 +162,7 @@ pub struct Shared {
     failure_reports: Mutex<std::collections::BTreeMap<NodeId, usize>>,
     replicas_moved: Notify,
     on_write_ack: OnceLock<OnWriteAck>,
+    asker: OnceLock<Arc<Asker>>,
 }
 
 type OnWriteAck = Box<dyn Fn(WriteAck) + Send + Sync>;
@@ -178,12 +183,18 @@ impl Shared {
             failure_reports: Mutex::default(),
             replicas_moved: Notify::new(),
             on_write_ack: OnceLock::new(),
+            asker: OnceLock::new(),
         })
     }
 
     /// Who is told of a change of `write-ack`, in the thread that makes it. Said once, by the driver.
     pub fn tell_write_ack(&self, listener: impl Fn(WriteAck) + Send + Sync + 'static) {
         assert!(self.on_write_ack.set(Box::new(listener)).is_ok(), "there is one driver");
+    }
+
+    /// Where the log gets back what damage took from it. Said once, by the driver.
+    pub fn set_asker(&self, asker: Arc<Asker>) {
+        assert!(self.asker.set(asker).is_ok(), "there is one driver");
     }
 
     /// A newer snapshot.
@@ -298,6 +309,15 @@ impl Handle {
     /// CLUSTER COUNT-FAILURE-REPORTS
     pub fn failure_reports(&self, node: NodeId) -> usize {
         self.shared.failure_reports.lock().get(&node).copied().unwrap_or(0)
+    }
+
+    /// Does work that may need bytes of the log which damage took from this node: it gets whoever asks the other members of the shard
+    /// for them, and waits for their answer. Not to be called on a thread that others wait for.
+    pub fn mending<R>(&self, work: impl FnOnce(&mut dyn SameBytes) -> R) -> R {
+        match self.shared.asker.get() {
+            Some(asker) => work(&mut asker.waiting()),
+            None => work(&mut nobody),
+        }
     }
 
     /// Asks the driver.
