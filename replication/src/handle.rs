@@ -11,9 +11,13 @@ use holdfast_cluster::change::{Change, Outcome};
 use holdfast_cluster::in_sync::Absence;
 use holdfast_cluster::interface::Settings;
 use holdfast_cluster::view::{Routes, View};
+use holdfast_storage::log::mend::SameBytes;
+use holdfast_storage::scrub::nobody;
 use holdfast_words::{Lsn, NodeId};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::stream::same_bytes::Asker;
 
 /// CLUSTER FAILOVER's modes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -197,6 +201,7 @@ pub struct Shared {
     replicas_moved: Notify,
     on_write_ack: OnceLock<OnWriteAck>,
     sync_state: OnceLock<AskSyncState>,
+    asker: OnceLock<Arc<Asker>>,
 }
 
 type OnWriteAck = Box<dyn Fn(WriteAck) + Send + Sync>;
@@ -219,6 +224,7 @@ impl Shared {
             replicas_moved: Notify::new(),
             on_write_ack: OnceLock::new(),
             sync_state: OnceLock::new(),
+            asker: OnceLock::new(),
         })
     }
 
@@ -230,6 +236,11 @@ impl Shared {
     /// Who knows what writes wait for. Said once, by the driver.
     pub fn answer_sync_state(&self, answer: impl Fn() -> SyncState + Send + Sync + 'static) {
         assert!(self.sync_state.set(Box::new(answer)).is_ok(), "there is one driver");
+    }
+
+    /// Where the log gets back what damage took from it. Said once, by the driver.
+    pub fn set_asker(&self, asker: Arc<Asker>) {
+        assert!(self.asker.set(asker).is_ok(), "there is one driver");
     }
 
     /// A newer snapshot.
@@ -356,6 +367,15 @@ impl Handle {
     /// CLUSTER COUNT-FAILURE-REPORTS
     pub fn failure_reports(&self, node: NodeId) -> usize {
         self.shared.failure_reports.lock().get(&node).copied().unwrap_or(0)
+    }
+
+    /// Does work that may need bytes of the log which damage took from this node: it gets whoever asks the other members of the shard
+    /// for them, and waits for their answer. Not to be called on a thread that others wait for.
+    pub fn mending<R>(&self, work: impl FnOnce(&mut dyn SameBytes) -> R) -> R {
+        match self.shared.asker.get() {
+            Some(asker) => work(&mut asker.waiting()),
+            None => work(&mut nobody),
+        }
     }
 
     /// Asks the driver.

@@ -13,7 +13,8 @@ pub mod handle;
 pub mod links;
 /// Changes of the registry in one order, kept by a majority of voters.
 pub mod metadata_group;
-
+/// A start that met damage asks the other members of the shard.
+pub mod mending;
 /// The node's part in its cluster: starts here.
 pub mod bus;
 

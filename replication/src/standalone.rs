@@ -24,6 +24,7 @@ use crate::stream::follower::Context;
 use crate::stream::member::Member;
 use crate::stream::replicas::Replicas;
 use crate::stream::role::{Order, RoleKeeper};
+use crate::stream::same_bytes::Asker;
 use crate::stream::sender::Sender;
 use crate::wire::frame::FrameKind;
 use crate::wire::hello::Identity;
@@ -125,6 +126,8 @@ struct Driver {
     handle: Handle,
     replicas: Arc<Replicas>,
     sender: Arc<Sender>,
+    /// Only a master is asked: where a replica's bus is, nobody tells its master.
+    asker: Arc<Asker>,
     orders: mpsc::UnboundedSender<Order>,
     _links: Links,
     news: mpsc::Receiver<News>,
@@ -156,7 +159,10 @@ impl Driver {
             config.data_port,
         );
         let (mastership, seen) = watch::channel(None);
-        let sender = Sender::new(member.clone(), replicas.clone(), book.clone(), seen, timeout_ms);
+        let asker = Asker::new(me.clone(), book.clone(), member.clone());
+        shared.set_asker(asker.clone());
+        let sender =
+            Sender::new(member.clone(), replicas.clone(), book.clone(), seen, asker.clone(), timeout_ms);
         let (orders, _) = RoleKeeper::start(context, replicas.clone(), mastership, Arc::new(|_| ()));
         let (to_news, news) = mpsc::channel(NEWS_MAX);
         let listeners: io::Result<Vec<_>> = config.listeners.into_iter().map(platform::listen).collect();
@@ -176,6 +182,7 @@ impl Driver {
             handle,
             replicas,
             sender,
+            asker,
             orders,
             _links: links,
             news,
@@ -234,6 +241,7 @@ impl Driver {
     }
 
     fn lead(&mut self, epoch: Epoch) {
+        self.asker.set_others(Vec::new());
         self.master.send_replace(None);
         (self.following, self.told) = (None, None);
         self.shared.set_is_replica(false);
@@ -283,6 +291,7 @@ impl Driver {
                 self.book.learn_at(lead.master, Reached { bus, data: asked });
                 self.following = Some(lead);
                 let Lead { master, shard, epoch } = lead;
+                self.asker.set_others(vec![master]);
                 tracing::info!(%asked, %master, %shard, %epoch, "following a master");
                 self.orders.send(Order::Role { shard, epoch, role: Role::Replica { master } }).ok();
             }

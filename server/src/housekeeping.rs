@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use holdfast_storage::expiry;
 use holdfast_storage::mutation::{DeleteReason, Mutation};
+use holdfast_storage::scrub::nobody;
 use holdfast_storage::slots::Scratch;
 use holdfast_words::SlotId;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -108,9 +109,15 @@ pub async fn scrub(node: Arc<Node>) {
         if rate == 0 {
             continue;
         }
-        let store = node.store.clone();
+        let scrubbed = node.clone();
         // A tenth of a second's worth, so that a change of the rate is felt soon.
-        let step = move || store.scrub((rate / 10).max(1), &mut holdfast_storage::scrub::nobody);
+        let step = move || {
+            let (store, max_bytes) = (&scrubbed.store, (rate / 10).max(1));
+            match scrubbed.peers() {
+                Some(peers) => peers.mending(|from| store.scrub(max_bytes, from)),
+                None => store.scrub(max_bytes, &mut nobody),
+            }
+        };
         match platform::off_thread(step).await {
             Ok((bytes, pass_is_done)) => {
                 let cost = Duration::from_millis(bytes.saturating_mul(1000) / rate);

@@ -316,7 +316,12 @@ fn check_route(
     session.asking = false;
     let Some(slot) = route::single_slot(ids.iter().copied())? else { return Ok(()) };
     let request = Request { readonly_command: spec.has(Flag::Readonly), readonly_client: session.readonly };
-    route::may_serve(&cluster.routes(), slot, request)
+    route::may_serve(&cluster.routes(), slot, request)?;
+    if session.readonly && !node.store.is_whole() && node.is_replica() {
+        // Its slots are being copied from its master.
+        return Err(CommandError::Loading);
+    }
+    Ok(())
 }
 
 /// Whether a write may run now at all.

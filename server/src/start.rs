@@ -12,7 +12,7 @@ use holdfast_replication::standalone::STREAM_PORT_OFFSET;
 use holdfast_replication::{BusConfig, StandaloneConfig, start_standalone};
 use holdfast_storage::log::LogConfig;
 use holdfast_storage::platform::threads;
-use holdfast_storage::store::{Store, StoreConfig};
+use holdfast_storage::store::{Restart, Store, StoreConfig, StoreError};
 use holdfast_words::Zone;
 use tokio::sync::mpsc;
 
@@ -71,8 +71,7 @@ fn run(arguments: Vec<OsString>) -> Result<(), String> {
         tracing::info!("{line}");
     }
     apply_limits(&snapshot);
-    let (store, restart) =
-        Store::open(Path::new(&snapshot.dir), store_config(&snapshot)).map_err(|error| error.to_string())?;
+    let (store, restart) = open_store(&snapshot).map_err(|error| error.to_string())?;
     if let Some(why) = &restart.recovery.torn {
         tracing::warn!(
             bytes = restart.recovery.torn_bytes,
@@ -99,6 +98,20 @@ fn run(arguments: Vec<OsString>) -> Result<(), String> {
         tracing::warn!(%error, path, "the pidfile could not be removed");
     }
     result
+}
+
+/// In a cluster another member of the shard can help when the data are damaged; alone the node does not start then.
+fn open_store(config: &Config) -> Result<(Arc<Store>, Restart), StoreError> {
+    let (root, store_config) = (Path::new(&config.dir), store_config(config));
+    if !config.cluster_enabled {
+        return Store::open(root, store_config);
+    }
+    holdfast_replication::mending::open_store(
+        root,
+        &store_config,
+        &config.cluster_secret,
+        &supervisor::tell_waiting,
+    )
 }
 
 pub(crate) fn store_config(config: &Config) -> StoreConfig {

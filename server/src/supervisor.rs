@@ -29,6 +29,11 @@ pub fn tell_stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
+/// The node cannot open its data yet, and why.
+pub fn tell_waiting(why: &str) {
+    tell(&[NotifyState::Status(why)]);
+}
+
 /// Tells that the node is ready when it serves, and until then what it waits for.
 pub async fn tell_when_ready(node: Arc<Node>) {
     let mut told = None;
@@ -50,6 +55,7 @@ fn why_not_serving(node: &Node) -> Option<&'static str> {
     let part = Part {
         is_open: node.store.slots().are_open_to_commands(),
         link_is_up: cluster.master_link().is_some_and(|link| link.state.is_up()),
+        is_damaged: node.store.is_damaged(),
         counts_in_sync: node.config.snapshot().write_ack == WriteAck::InSync,
     };
     why_no_part(&cluster.view(), part)
@@ -57,6 +63,7 @@ fn why_not_serving(node: &Node) -> Option<&'static str> {
 
 struct Part {
     is_open: bool,
+    is_damaged: bool,
     link_is_up: bool,
     counts_in_sync: bool,
 }
@@ -72,6 +79,12 @@ fn why_no_part(view: &View, part: Part) -> Option<&'static str> {
         Some(Down::SlotUnassigned | Down::SlotFailed) | None => {}
     }
     let Some(me) = view.myself() else { return Some("waiting to join the cluster") };
+    if part.is_damaged {
+        return Some(match me.replica_of {
+            None => "its slot images are damaged: waiting for another member of its shard in sync to lead",
+            Some(_) => "its slot images are damaged: waiting to copy everything from its master",
+        });
+    }
     match me.replica_of {
         None if !part.is_open => Some("a master that waits to be sure that it still is one"),
         None => None,

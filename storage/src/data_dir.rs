@@ -361,6 +361,14 @@ impl DataDir {
         self.change(|identity| identity.boot = self.boot)
     }
 
+    /// The log may lack its end, whichever boot this is, until [`DataDir::confirm_log`] says otherwise.
+    ///
+    /// # Errors
+    /// When the header cannot be written.
+    pub fn doubt_log(&self) -> Result<(), DataDirError> {
+        self.change(|identity| identity.boot = BootId::default())
+    }
+
     /// Declares image files with a number below `first` void, durably, whatever happens to them or to the manifest later.
     /// What they covered of the log is no longer covered.
     ///

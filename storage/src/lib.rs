@@ -35,5 +35,7 @@ pub mod node_state;
 pub mod checkpoint;
 /// The background scrub: damage on disk is found, and mended, before somebody needs what is damaged.
 pub mod scrub;
+/// A start that met damage: what can be put right before the data are opened.
+pub mod damaged;
 /// The façade that upper crates see.
 pub mod store;

@@ -149,6 +149,24 @@ impl Scrub {
         }
     }
 
+    /// Somebody met damage in this segment, or believes so: looks at all of it and mends what is damaged, out of turn.
+    ///
+    /// # Errors
+    /// Why damage is still there.
+    pub fn look_now(&mut self, log: &Log, segment: &Sealed, from: &mut dyn SameBytes) -> Result<(), String> {
+        let (mut next, mut damage) = (segment.first_lsn, Vec::new());
+        while next < segment.end_lsn {
+            let slice = log.check_slice(segment, next, u64::MAX).map_err(|error| error.to_string())?;
+            next = slice.next;
+            damage.extend(slice.damage);
+        }
+        if damage.is_empty() {
+            return Ok(());
+        }
+        self.note_segment(&damage);
+        self.mend_segment(log, segment, &damage, from)
+    }
+
     fn begin_pass(&mut self, log: &Log, manifest: &Manifest) {
         let segments = log.sealed().into_iter();
         self.left = segments
@@ -199,18 +217,22 @@ impl Scrub {
                 return segment.end_lsn.since(next);
             }
         };
-        for found in &slice.damage {
-            tracing::error!(damage = %found, "the scrub found damage in the log; what is in memory is not touched by it");
-            self.stats.found += 1;
-            self.stats.last_damage = found.to_string();
-        }
+        self.note_segment(&slice.damage);
         damage.extend(slice.damage);
         if slice.next < segment.end_lsn {
             self.left.push_front(Place::Segment { segment, next: slice.next, damage });
-        } else if !damage.is_empty() {
-            self.mend_segment(log, &segment, &damage, from);
+        } else if !damage.is_empty() && self.mend_segment(log, &segment, &damage, from).is_err() {
+            self.unmended += damage.len() as u64;
         }
         slice.bytes
+    }
+
+    fn note_segment(&mut self, damage: &[SegmentDamage]) {
+        for found in damage {
+            tracing::error!(damage = %found, "damage in the log; what is in memory is not touched by it");
+            self.stats.found += 1;
+            self.stats.last_damage = found.to_string();
+        }
     }
 
     fn mend_segment(
@@ -219,7 +241,7 @@ impl Scrub {
         segment: &Sealed,
         damage: &[SegmentDamage],
         from: &mut dyn SameBytes,
-    ) {
+    ) -> Result<(), String> {
         let places = damage.len() as u64;
         match log.mend(segment, damage, from) {
             Ok(kept) => {
@@ -228,14 +250,15 @@ impl Scrub {
                     file = %segment.path.display(), damaged_file = %kept.display(), places,
                     "a damaged segment was mended and verified; the damaged file is kept"
                 );
+                Ok(())
             }
             Err(error) => {
-                self.unmended += places;
                 tracing::error!(
                     file = %segment.path.display(), %error, places,
                     "a damaged segment could not be mended; the scrub tries again. It is needed at a restart and by replicas \
                      that are behind until a checkpoint covers it (BGSAVE takes one)"
                 );
+                Err(error.to_string())
             }
         }
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use holdfast_words::{Lsn, NodeId, ShardId, SlotId, SlotSequence};
 
+use crate::checkpoint::image_files::ImageFileError;
 use crate::checkpoint::image_format::ChunkHeader;
 use crate::checkpoint::image_format::{Entry, ImageBuilder, ImageKind, ImageStamp};
 use crate::checkpoint::load::{self, ImageVisitor, LoadError};
@@ -13,8 +14,12 @@ use crate::checkpoint::manifest::{Manifest, ManifestError};
 use crate::checkpoint::pass::{Checkpointer, PassError, PassReport, PassSettings, SlotSource};
 use crate::checkpoint::receive::ImageReceiver;
 use crate::data_dir::{DataDir, DataDirError};
+use crate::log::format::HeaderFault;
 use crate::log::mend::SameBytes;
-use crate::log::{AppendError, Log, LogConfig, LogHealth, OpenError, ReadError, Recovery};
+use crate::log::segment::Sealed;
+use crate::log::{
+    AppendError, Log, LogConfig, LogHealth, OpenError, ReadError, RecordView, RecordVisitor, Recovery,
+};
 use crate::mutation::{Expiry, Mutation};
 use crate::platform::{clock, files};
 use crate::replay;
@@ -78,6 +83,29 @@ pub enum StoreError {
     /// A thread could not be started.
     #[error("start a thread to replay the log: {0}")]
     Thread(#[source] std::io::Error),
+}
+
+/// What a start that failed can have put right with the help of another member of the shard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Damage {
+    /// Bytes of the log are not what was written: [`crate::damaged::mend_log`].
+    Log,
+    /// Slot images are not: [`Store::open_damaged`].
+    Images,
+}
+
+impl StoreError {
+    /// Whether bytes on the disk are not what was written, and which.
+    pub fn damage(&self) -> Option<Damage> {
+        match self {
+            Self::Log(OpenError::Corrupt { .. })
+            | Self::Log(OpenError::Header { source: HeaderFault::Damaged(_), .. }) => Some(Damage::Log),
+            Self::Load(LoadError::File(ImageFileError::Header { .. } | ImageFileError::Image { .. })) => {
+                Some(Damage::Images)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// What replicas still need of the log: the lowest LSN of each kind.
@@ -179,6 +207,10 @@ pub struct Store {
     scrub_stats: parking_lot::Mutex<ScrubStats>,
     /// Held while received records are in the log and not yet all in the slots.
     receiving: parking_lot::Mutex<()>,
+    /// Images were damaged at the start: the slots are empty, whatever the log says.
+    damaged: AtomicBool,
+    /// Log and slots are the shard's whole data; what the directory's header says, for who asks at every command.
+    whole: AtomicBool,
 }
 
 impl std::fmt::Debug for Store {
@@ -208,6 +240,24 @@ impl Store {
     /// # Errors
     /// When anything in it is damaged, missing, foreign or newer; the message names file, offset and slot.
     pub fn open(root: &Path, config: StoreConfig) -> Result<(Arc<Self>, Restart), StoreError> {
+        Self::open_with(root, config, false)
+    }
+
+    /// Opens the data of a directory whose images are damaged: the log is whole and says where this node stands, the slots are empty,
+    /// and the data count as not whole until all of it was copied from another member of the shard ([`Store::become_empty`] on).
+    /// Nothing on the disk says so: the next start finds the damage again.
+    ///
+    /// # Errors
+    /// As [`Store::open`], but for the images.
+    pub fn open_damaged(root: &Path, config: StoreConfig) -> Result<(Arc<Self>, Restart), StoreError> {
+        Self::open_with(root, config, true)
+    }
+
+    fn open_with(
+        root: &Path,
+        config: StoreConfig,
+        damaged: bool,
+    ) -> Result<(Arc<Self>, Restart), StoreError> {
         let started_ms = clock::monotonic_ms();
         let directory = Arc::new(DataDir::open_or_create(root, None)?);
         let manifest = Arc::new(Manifest::open(directory.clone())?);
@@ -219,7 +269,10 @@ impl Store {
             directory.put_aside(&directory.wal(), "incomplete-wal")?;
         }
         let slots = Slots::default();
-        let loaded = load::load_all(&manifest, config.load_threads, &Fill(&slots))?;
+        let loaded = match damaged {
+            true => load::LoadReport::default(),
+            false => load::load_all(&manifest, config.load_threads, &Fill(&slots))?,
+        };
         let identity = directory.identity();
         let covered = manifest.covered_lsn();
         // A node begins its log before it becomes anything in a cluster, and before anything is covered by images.
@@ -229,11 +282,18 @@ impl Store {
         }
         let mut log_config = config.log.clone();
         log_config.boot = directory.boot();
-        let (opened, records) = replay::on_threads(&slots, config.load_threads, |replay| {
-            let log = Log::open(&directory.wal(), identity.shard, &log_config, covered, covered, replay);
-            (log, replay.applied())
-        })
-        .map_err(StoreError::Thread)?;
+        let open_log = |visitor: &mut dyn RecordVisitor| {
+            Log::open(&directory.wal(), identity.shard, &log_config, covered, covered, visitor)
+        };
+        let (opened, records) = if damaged {
+            (open_log(&mut |_: &RecordView<'_>| Ok(())), 0)
+        } else {
+            let replayed = replay::on_threads(&slots, config.load_threads, |replay| {
+                let log = open_log(replay);
+                (log, replay.applied())
+            });
+            replayed.map_err(StoreError::Thread)?
+        };
         let (log, recovery) = opened?;
         let restart = Restart {
             image_keys: loaded.keys,
@@ -256,6 +316,8 @@ impl Store {
             scrub: parking_lot::Mutex::default(),
             scrub_stats: parking_lot::Mutex::default(),
             receiving: parking_lot::Mutex::new(()),
+            damaged: AtomicBool::new(damaged),
+            whole: AtomicBool::new(!damaged && !identity.incomplete),
         };
         Ok((Arc::new(store), restart))
     }
@@ -369,23 +431,35 @@ impl Store {
         let _maintaining = self.maintaining.lock();
         let _receiving = self.receiving.lock();
         self.directory.begin_anew(node, shard)?;
+        self.whole.store(false, Ordering::Release);
         self.manifest().void_all()?;
         self.slots.clear();
         self.log.reset(shard, first_lsn, history)?;
+        self.damaged.store(false, Ordering::Release);
         Ok(())
     }
 
     /// Whether log and images are the shard's whole data.
     pub fn is_whole(&self) -> bool {
-        !self.directory.identity().incomplete
+        self.whole.load(Ordering::Acquire)
+    }
+
+    /// Whether the images were damaged at the start and nothing has taken their place yet ([`Store::open_damaged`]).
+    pub fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Acquire)
     }
 
     /// Log and images are the shard's whole data from now on, durably: nothing was there to be copied, or all of it has come.
     ///
     /// # Errors
     /// When that cannot be made durable.
+    ///
+    /// # Panics
+    /// When the images were damaged and nothing has taken their place: a bug, nobody may lead or follow on such data.
     pub fn set_whole(&self) -> Result<(), StoreError> {
+        assert!(!self.is_damaged(), "damaged images do not become whole by saying so");
         self.directory.set_whole()?;
+        self.whole.store(true, Ordering::Release);
         Ok(())
     }
 
@@ -548,6 +622,22 @@ impl Store {
         }
         *self.scrub_stats.lock() = scrub.stats().clone();
         (step.bytes, step.pass_done)
+    }
+
+    /// Somebody could not read the log at `lsn`: what is damaged there is mended at once, with bytes from elsewhere.
+    ///
+    /// # Errors
+    /// Why it is as damaged as before.
+    pub fn mend_at(&self, lsn: Lsn, from: &mut dyn SameBytes) -> Result<(), String> {
+        let holds = |segment: &Sealed| segment.first_lsn <= lsn && lsn < segment.end_lsn;
+        let segment = self.log.sealed().into_iter().find(holds);
+        let segment = segment.ok_or(
+            "it is in the segment that is being written: it can be mended when that is full, or at a start",
+        )?;
+        let mut scrub = self.scrub.lock();
+        let result = scrub.look_now(&self.log, &segment, from);
+        *self.scrub_stats.lock() = scrub.stats().clone();
+        result
     }
 
     /// What INFO says of the scrub.

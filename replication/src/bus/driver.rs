@@ -27,6 +27,7 @@ use crate::stream::follower::Context;
 use crate::stream::member::Member;
 use crate::stream::replicas::Replicas;
 use crate::stream::role::{Done, HoldWrites, Order, RoleKeeper};
+use crate::stream::same_bytes::{Asker, whom_to_ask};
 use crate::stream::sender::Sender;
 use crate::wire::frame::FrameKind;
 use crate::wire::hello::Identity;
@@ -69,6 +70,7 @@ pub struct Driver {
     requests: mpsc::UnboundedReceiver<Asked>,
     replicas: Arc<Replicas>,
     sender: Arc<Sender>,
+    asker: Arc<Asker>,
     orders: mpsc::UnboundedSender<Order>,
     done: mpsc::UnboundedReceiver<Done>,
     back: mpsc::UnboundedReceiver<Back>,
@@ -143,8 +145,16 @@ impl Driver {
             asked.upgrade().map(|replicas| replicas.sync_state()).unwrap_or_default()
         });
         let (mastership, mastership_seen) = watch::channel(None);
-        let sender =
-            Sender::new(member.clone(), replicas.clone(), book.clone(), mastership_seen, node_timeout_ms);
+        let asker = Asker::new(me.clone(), book.clone(), member.clone());
+        shared.set_asker(asker.clone());
+        let sender = Sender::new(
+            member.clone(),
+            replicas.clone(),
+            book.clone(),
+            mastership_seen,
+            asker.clone(),
+            node_timeout_ms,
+        );
         let (orders, done) = RoleKeeper::start(context, replicas.clone(), mastership, hold_writes);
         let (to_news, news) = mpsc::channel(NEWS_MAX);
         let listeners = std::mem::take(&mut config.listeners);
@@ -169,6 +179,7 @@ impl Driver {
             requests,
             replicas,
             sender,
+            asker,
             orders,
             done,
             back,
@@ -302,6 +313,7 @@ impl Driver {
             }
             let others = register.members().filter(|member| *member != me).collect();
             self.replicas.expect(others, register.in_sync.clone());
+            self.asker.set_others(whom_to_ask(register, me));
         }
     }
 
@@ -525,6 +537,11 @@ impl Driver {
 
     /// Whether this node may lead as the metadata says, or has to ask first (design, 7.6).
     fn may_lead(&mut self, shard: ShardId, epoch: Epoch) -> bool {
+        if self.store.is_damaged() && self.store.shard_id() == shard {
+            tracing::warn!(%shard, "this node's slot images are damaged: it leads nothing, another member in sync is to lead");
+            self.doubtful = Some((shard, epoch));
+            return false;
+        }
         let registry = self.decided.borrow().registry.clone();
         let has_company = registry.shards.get(&shard).is_some_and(|register| register.in_sync.len() > 1);
         let elected_now = self.member.fence() >= epoch && self.member.store.log().epoch() < epoch;

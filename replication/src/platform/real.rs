@@ -48,3 +48,12 @@ pub fn spawn_in<T: Send + 'static>(
 pub fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     tokio::task::spawn_blocking(work)
 }
+
+/// Waits for something that tasks of the bus do, in work that runs [`off_thread`].
+///
+/// # Errors
+/// Where there is no runtime to wait on.
+pub fn wait_for<T>(what: impl Future<Output = T>) -> io::Result<T> {
+    let runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
+    Ok(runtime.block_on(what))
+}

@@ -71,6 +71,14 @@ pub fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     })
 }
 
+/// Waits for nothing: all nodes share a thread.
+///
+/// # Errors
+/// Always.
+pub fn wait_for<T>(_what: impl Future<Output = T>) -> io::Result<T> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "a simulated node has no thread to wait on"))
+}
+
 /// openraft's runtime: tasks of the running node, dice of the simulation.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct RaftRuntime;

@@ -217,7 +217,9 @@ impl Following {
             self.copy = None;
         }
         let store = self.store();
-        if !store.is_whole() && self.copy.is_none() && store.log().end().lsn > Lsn::ZERO {
+        // One whose images are damaged keeps its log until a master really sends the copy.
+        let is_left_over = !store.is_whole() && !store.is_damaged() && self.copy.is_none();
+        if is_left_over && store.log().end().lsn > Lsn::ZERO {
             self.start_over().await?;
         }
         Ok(())
@@ -240,10 +242,12 @@ impl Following {
         let store = &self.context.member.store;
         let log = store.log();
         let end = self.context.member.written();
+        // Damaged images: no log that is sent can be built on, but a master that is behind this log is not to be copied.
+        let first_lsn = if store.is_damaged() { Lsn(u64::MAX) } else { log.first_lsn() };
         Message::Follow {
             shard: self.target.shard.0.to_vec(),
             history: log.epoch_history().into_iter().map(|(epoch, lsn)| (epoch.0, lsn.0)).collect(),
-            first_lsn: log.first_lsn().0,
+            first_lsn: first_lsn.0,
             end_epoch: end.epoch.0,
             end_lsn: end.lsn.0,
             fence: self.context.member.fence().max(self.target.epoch).0,
@@ -308,7 +312,11 @@ impl Following {
                 return Err(FollowError::OutOfTurn("it speaks under another epoch"));
             }
         }
+        let needs_images = self.context.member.store.is_damaged();
         match message {
+            Message::Heartbeat { .. } | Message::Chunk { .. } | Message::CutTo { .. } if needs_images => {
+                Err(FollowError::OutOfTurn("log, where a copy of everything is needed"))
+            }
             Message::Heartbeat { committed_lsn, .. } => {
                 self.on_streaming().await?;
                 self.trust_from(Lsn(committed_lsn));
@@ -331,10 +339,13 @@ impl Following {
                 self.complete_copy().await
             }
             Message::Refused { reason } => Err(FollowError::Refused(reason)),
-            Message::Follow { .. } | Message::Ack { .. } | Message::AskLead { .. } => {
-                Err(FollowError::OutOfTurn("that is a replica's word"))
+            Message::Follow { .. }
+            | Message::Ack { .. }
+            | Message::AskLead { .. }
+            | Message::AskLog { .. } => Err(FollowError::OutOfTurn("that is a replica's word")),
+            Message::Leads { .. } | Message::LogBytes { .. } => {
+                Err(FollowError::OutOfTurn("it answers what nobody asked"))
             }
-            Message::Leads { .. } => Err(FollowError::OutOfTurn("nobody asked what it leads")),
         }
     }
 

@@ -6,6 +6,8 @@ pub mod rejoin;
 pub mod member;
 /// A master's replicas: how far each is, what they still need.
 pub mod replicas;
+/// Bytes that damage took from a log, asked of another member.
+pub mod same_bytes;
 /// From the master: log and full copies to one replica.
 pub mod sender;
 /// At the replica: a full copy that comes in.

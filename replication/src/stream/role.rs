@@ -79,6 +79,8 @@ enum RoleError {
     Append(#[from] AppendError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("this node's slot images are damaged: it leads nothing before it has copied them")]
+    Damaged,
     #[error(transparent)]
     Task(#[from] tokio::task::JoinError),
 }
@@ -239,6 +241,9 @@ impl RoleKeeper {
             if store.shard_id() != shard {
                 tracing::warn!(%shard, was = %store.shard_id(), "this node is the master of another shard now, and begins with nothing");
                 store.become_empty(me, shard, Lsn::ZERO, Vec::new())?;
+            }
+            if store.is_damaged() {
+                return Err(RoleError::Damaged);
             }
             if !store.is_whole() {
                 if store.log().end().lsn > Lsn::ZERO {

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use super::member::Member;
 use super::rejoin::{LogSpan, Rejoin, rejoin};
 use super::replicas::{Progress, Replicas};
+use super::same_bytes::{self, Asker};
 use crate::links::book::{AddressBook, Reached};
 use crate::links::connect::{BusConnection, BusReader, BusWriter};
 use crate::platform;
@@ -53,6 +54,8 @@ enum SendError {
     NotMaster,
     #[error("{0}")]
     Read(#[from] ReadError),
+    #[error("{fault}; the bytes cannot be had from another member ({why}): who needs them copies everything")]
+    Damaged { fault: ReadError, why: String },
     #[error("the log was cut")]
     Cut,
     #[error("an image could not be made: {0}")]
@@ -73,6 +76,10 @@ pub struct Sender {
     node_timeout_ms: u64,
     /// Whom the log says to be refused, and why; it does not say it again with every try.
     told: Mutex<BTreeMap<NodeId, Discriminant<SendError>>>,
+    /// Where the log gets back what damage took from it.
+    asker: Arc<Asker>,
+    /// Damage that could not be mended: who needs the log from below here gets a full copy.
+    unreadable: Mutex<Option<Lsn>>,
 }
 
 impl Sender {
@@ -82,13 +89,24 @@ impl Sender {
         replicas: Arc<Replicas>,
         book: AddressBook,
         mastership: watch::Receiver<Option<Mastership>>,
+        asker: Arc<Asker>,
         node_timeout_ms: u64,
     ) -> Arc<Self> {
         let written = Arc::new(Notify::new());
         let wake = written.clone();
         member.store.log().positions().subscribe_written(move || wake.notify_waiters());
-        let told = Mutex::default();
-        Arc::new(Self { member, replicas, book, mastership, written, node_timeout_ms, told })
+        let (told, unreadable) = (Mutex::default(), Mutex::default());
+        Arc::new(Self {
+            member,
+            replicas,
+            book,
+            mastership,
+            written,
+            node_timeout_ms,
+            told,
+            asker,
+            unreadable,
+        })
     }
 
     /// Serves the replica at the other end until one side has enough.
@@ -136,6 +154,9 @@ impl Sender {
             writer.send(&leads.encode()?).await?;
             return Err(SendError::Answered);
         }
+        if let Message::AskLog { .. } = first_word {
+            return self.answer(peer, first_word, reader, writer).await;
+        }
         let Message::Follow { shard, history, first_lsn, end_epoch, end_lsn, fence, copy, data_port } =
             first_word
         else {
@@ -174,6 +195,61 @@ impl Sender {
 
     fn cuts(&self) -> u64 {
         self.member.store.log().positions().cuts()
+    }
+
+    /// Gives a member the bytes that damage took from its log, as far as this one has them.
+    async fn answer(
+        &self,
+        peer: NodeId,
+        mut question: Message,
+        reader: &mut BusReader,
+        writer: &mut BusWriter,
+    ) -> Result<std::convert::Infallible, SendError> {
+        loop {
+            let member = self.member.clone();
+            let answer = platform::off_thread(move || same_bytes::answer(&member, question)).await;
+            let answer = answer.map_err(|error| SendError::Image(error.to_string()))?;
+            match answer {
+                Ok(bytes) => writer.send(&bytes.encode()?).await?,
+                Err(error) => {
+                    tracing::info!(member = %peer, %error, "a member lost bytes of its log, and this node has them not");
+                    writer.send(&Message::Refused { reason: error.to_string() }.encode()?).await?;
+                    return Err(SendError::Answered);
+                }
+            }
+            let body = platform::within_ms(self.node_timeout_ms, reader.next()).await;
+            match body.ok_or(SendError::Silent(self.node_timeout_ms))?? {
+                Some(body) => question = Message::decode(&body)?,
+                None => return Err(SendError::Answered),
+            }
+        }
+    }
+
+    /// The log could not be read at `at`: it is mended there, or whoever needs it takes a full copy.
+    async fn mend(&self, at: Lsn, fault: ReadError) -> Result<(), SendError> {
+        tracing::error!(%fault, lsn = at.0, "the log cannot be read for a replica; its segment is verified and mended first");
+        let (store, asker) = (self.member.store.clone(), self.asker.clone());
+        let mended = platform::off_thread(move || store.mend_at(at, &mut asker.waiting())).await;
+        match mended.map_err(|error| error.to_string()).flatten() {
+            Ok(()) => Ok(()),
+            Err(why) => {
+                *self.unreadable.lock() = Some(at);
+                Err(SendError::Damaged { fault, why })
+            }
+        }
+    }
+
+    /// Whether what stands in the log from here on is known to be damaged, and still is.
+    fn is_unreadable(&self, from: Lsn) -> bool {
+        let mut unreadable = self.unreadable.lock();
+        let Some(at) = unreadable.filter(|at| from <= *at) else { return false };
+        match self.member.store.log().read_chunk(at, CHUNK_BYTES, &mut Vec::new()) {
+            Err(ReadError::File { .. }) => true,
+            Ok(_) | Err(ReadError::TooOld { .. } | ReadError::Beyond { .. }) => {
+                *unreadable = None;
+                false
+            }
+        }
     }
 }
 
@@ -240,7 +316,13 @@ impl Stream<'_> {
             tracing::info!(replica = %peer, next_slot = copy.next_slot, "a full copy goes on");
             return self.begin_copy(copy.next_slot, Lsn(copy.start_lsn), writer).await;
         }
-        let decision = if copy.is_some() { Rejoin::FullCopy } else { rejoin(&mine, theirs) };
+        let decision = match rejoin(&mine, theirs) {
+            _ if copy.is_some() => Rejoin::FullCopy,
+            Rejoin::Continue(from) | Rejoin::CutTo(from) if self.sender.is_unreadable(from) => {
+                Rejoin::FullCopy
+            }
+            decision => decision,
+        };
         match decision {
             Rejoin::Continue(from) => {
                 tracing::info!(replica = %peer, from_lsn = from.0, end_lsn = mine.end.lsn.0, "a replica follows: partial catch-up");
@@ -307,6 +389,7 @@ impl Stream<'_> {
             }
         };
         let heartbeat_ms = self.sender.node_timeout_ms / 5;
+        let mut mended = None;
         loop {
             // Asked for before it is looked whether there is anything: nothing written in between goes unnoticed.
             let more = self.sender.written.notified();
@@ -314,7 +397,15 @@ impl Stream<'_> {
             more.as_mut().enable();
             let written = self.log().positions().written_lsn();
             if at < written {
-                let (next, bytes) = self.read(at, written).await?;
+                let (next, bytes) = match self.read(at, written).await {
+                    // Once: what cannot be read after it was mended is another trouble.
+                    Err(SendError::Read(fault @ ReadError::File { .. })) if mended != Some(at) => {
+                        self.sender.mend(at, fault).await?;
+                        mended = Some(at);
+                        continue;
+                    }
+                    read => read?,
+                };
                 let committed_lsn = self.log().positions().written_lsn().0;
                 let chunk = Message::Chunk { epoch: self.mastership.epoch.0, at: at.0, committed_lsn, bytes };
                 self.send(writer, &chunk).await?;

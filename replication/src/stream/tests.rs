@@ -1,6 +1,9 @@
 //! Masters and replicas of one shard over real sockets on free ports of 127.0.0.1, ordered about by the test in place of the
 //! cluster core.
 
+#[path = "mending_tests.rs"]
+mod mending_tests;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +24,7 @@ use super::follower::Context;
 use super::member::Member;
 use super::replicas::{Progress, Replicas, Standing};
 use super::role::{Done, Order, RoleKeeper};
+use super::same_bytes::Asker;
 use super::sender::Sender;
 use crate::handle::{LinkState, Shared};
 use crate::links::book::AddressBook;
@@ -54,6 +58,7 @@ struct Node {
     shared: Arc<Shared>,
     book: AddressBook,
     replicas: Arc<Replicas>,
+    asker: Arc<Asker>,
     orders: mpsc::UnboundedSender<Order>,
     done: mpsc::UnboundedReceiver<Done>,
     _links: Links,
@@ -75,7 +80,9 @@ async fn node(number: u8, retain_bytes: u64) -> Node {
     let replicas = Replicas::new(store.clone(), shared.clone(), book.clone());
     let context = Context::new(me.clone(), member.clone(), shared.clone(), book.clone(), NODE_TIMEOUT_MS, 1);
     let (mastership, seen) = watch::channel(None);
-    let sender = Sender::new(member.clone(), replicas.clone(), book.clone(), seen, NODE_TIMEOUT_MS);
+    let asker = Asker::new(me.clone(), book.clone(), member.clone());
+    let sender =
+        Sender::new(member.clone(), replicas.clone(), book.clone(), seen, asker.clone(), NODE_TIMEOUT_MS);
     let (orders, done) = RoleKeeper::start(context, replicas.clone(), mastership, Arc::new(|_| ()));
     tokio::spawn(async move {
         while let Some(news) = news.recv().await {
@@ -96,6 +103,7 @@ async fn node(number: u8, retain_bytes: u64) -> Node {
         shared,
         book,
         replicas,
+        asker,
         orders,
         done,
         _links: links,

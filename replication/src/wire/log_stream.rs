@@ -3,9 +3,13 @@
 //! ```text
 //! replica → master   AskLead, or: Follow, then Ack whenever a position moves, Heartbeat when nothing does
 //! master → replica   Leads, Refused, or: [CutTo] Chunk…, or: CopyBegins Image… CopyEnds Chunk…; Heartbeat when idle
+//!
+//! member → member    AskLog, again and again: records that damage took from its log
+//! member → member    LogBytes to each, or Refused, which ends it
 //! ```
 //!
-//! Variants are written by name and fields by place: new ones go to the end.
+//! Variants are written by name and fields by place: new ones go to the end. To a node that does not know it, a message is one out of
+//! turn: it hangs up. So a question that older nodes do not know needs no version of its own.
 
 use serde::{Deserialize, Serialize};
 
@@ -116,6 +120,32 @@ pub enum Message {
         /// Its epoch.
         epoch: u64,
     },
+    /// In place of Follow, of any member of the shard, master or not: the records of its log from here on. What whoever asks has of
+    /// the log is said so that another history's records are not taken for it.
+    AskLog {
+        /// Of which shard (20 bytes).
+        #[serde(with = "serde_bytes")]
+        shard: Vec<u8>,
+        /// Epochs of the log that is damaged: (epoch, LSN of the first record), ascending.
+        history: Vec<(u64, u64)>,
+        /// Where it begins.
+        first_lsn: u64,
+        /// Epoch of its last record.
+        end_epoch: u64,
+        /// Its end.
+        end_lsn: u64,
+        /// The first record that is wanted.
+        from: u64,
+    },
+    /// Whole records from there on, verified by whoever sends them: at least one, as many as a chunk holds, none from beyond where
+    /// both logs are the same.
+    LogBytes {
+        /// LSN of the first byte.
+        at: u64,
+        /// The log's bytes as they are.
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
 }
 
 /// How far a full copy is.
@@ -156,7 +186,12 @@ impl Message {
             | Self::CopyEnds { epoch }
             | Self::Ack { epoch, .. }
             | Self::Heartbeat { epoch, .. } => Some(epoch),
-            Self::Follow { .. } | Self::Refused { .. } | Self::AskLead { .. } | Self::Leads { .. } => None,
+            Self::Follow { .. }
+            | Self::Refused { .. }
+            | Self::AskLead { .. }
+            | Self::Leads { .. }
+            | Self::AskLog { .. }
+            | Self::LogBytes { .. } => None,
         }
     }
 }
@@ -188,6 +223,15 @@ mod tests {
             Message::Ack { epoch: 4, written: u64::MAX, durable: 2, applied: 1 },
             Message::Heartbeat { epoch: 4, committed_lsn: 7 },
             Message::Refused { reason: "another shard".to_owned() },
+            Message::AskLog {
+                shard: vec![7; 20],
+                history: vec![(1, 0), (3, 500)],
+                first_lsn: 1,
+                end_epoch: 3,
+                end_lsn: 900,
+                from: 600,
+            },
+            Message::LogBytes { at: 600, bytes: vec![0, 255, 3] },
         ];
         for message in all {
             let mut bytes = message.encode().unwrap();

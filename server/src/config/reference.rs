@@ -44,7 +44,7 @@ const NOTES: &[(&str, &str)] = &[
     ("checkpoint-log-size", "holdfast's own; in place of `save` and `auto-aof-rewrite-*`."),
     (
         "scrub-rate",
-        "holdfast's own. Bytes per second of sealed log and slot images that are read back and verified in the background; 0: off. Damaged images are made again from memory; a damaged piece of the log is reported (**it is not fetched from another node yet**), see INFO persistence.",
+        "holdfast's own. Bytes per second of sealed log and slot images that are read back and verified in the background; 0: off. Damaged images are made again from memory; a damaged piece of the log is mended with the same bytes from another member of the shard, verified, see INFO persistence.",
     ),
     (
         "maxmemory-policy",

@@ -397,6 +397,13 @@ impl Mark {
         if next_is_at == own.offset() { self.counter + 1 } else { self.counter }
     }
 
+    /// The newer of a header block's two marks, as far as they can be read, whatever the rest of the block is like.
+    pub fn newest_in(block: &[u8]) -> Option<Self> {
+        let marks = block.chunks_exact(SECTOR).skip(1).take(2);
+        let sound = marks.filter_map(|sector| Self::decode(sector).ok()).filter(|mark| mark.counter > 0);
+        sound.max_by_key(|mark| mark.counter)
+    }
+
     /// Which of a header block's two marks do not read, and where they stand.
     pub fn faults(block: &[u8]) -> Vec<(u64, HeaderFault)> {
         let sectors = block.chunks_exact(SECTOR).enumerate().skip(1).take(2);

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use holdfast_words::{Epoch, Lsn};
@@ -173,7 +173,7 @@ impl Log {
 
     fn take_place(&self, segment: &Sealed, mended: &Sealed) -> Result<PathBuf, MendError> {
         let io_error = |source| MendError::Io { path: segment.path.clone(), source };
-        let kept = self.keep_damaged(segment).map_err(io_error)?;
+        let kept = keep_damaged(&self.directory, segment).map_err(io_error)?;
         let mut writer = self.writer.lock();
         let own = writer.sealed.iter_mut();
         let Some(own) = own
@@ -189,26 +189,31 @@ impl Log {
         files::sync_directory(&self.directory).map_err(io_error)?;
         Ok(kept)
     }
+}
 
-    /// A copy: the damaged file itself stays where it is until the mended one takes its place, in one step.
-    fn keep_damaged(&self, segment: &Sealed) -> io::Result<PathBuf> {
-        let name = format!("damaged-{:020}", segment.first_lsn.0);
-        let kept = unused_directory(&self.directory.join(super::append::SET_ASIDE), &name)?;
-        let path = kept.join(segment.path.file_name().unwrap_or_default());
-        let copy = files::create_new(&path)?;
-        let mut buffer = vec![0; BYTES_AT_ONCE as usize];
-        let mut offset = 0;
-        loop {
-            let filled = segment.file.read_up_to_at(&mut buffer, offset)?;
-            if filled == 0 {
-                break;
-            }
-            copy.write_all_at(&buffer[..filled], offset)?;
-            offset += filled as u64;
+/// A copy: the damaged file itself stays where it is until the mended one takes its place, in one step.
+pub(super) fn keep_damaged(directory: &Path, segment: &Sealed) -> io::Result<PathBuf> {
+    let name = format!("damaged-{:020}", segment.first_lsn.0);
+    let kept = unused_directory(&directory.join(super::append::SET_ASIDE), &name)?;
+    let path = kept.join(segment.path.file_name().unwrap_or_default());
+    let copy = files::create_new(&path)?;
+    copy_all(&segment.file, &copy)?;
+    copy.sync_all()?;
+    files::sync_directory(&kept)?;
+    Ok(path)
+}
+
+/// Every byte of a file.
+pub(super) fn copy_all(from: &File, to: &File) -> io::Result<()> {
+    let mut buffer = vec![0; BYTES_AT_ONCE as usize];
+    let mut offset = 0;
+    loop {
+        let filled = from.read_up_to_at(&mut buffer, offset)?;
+        if filled == 0 {
+            return Ok(());
         }
-        copy.sync_all()?;
-        files::sync_directory(&kept)?;
-        Ok(path)
+        to.write_all_at(&buffer[..filled], offset)?;
+        offset += filled as u64;
     }
 }
 
@@ -226,7 +231,7 @@ fn copy(from: &File, to: &File, first_lsn: Lsn, range: Range<Lsn>) -> io::Result
 
 /// Whole records, back to back, that fill the range and were made under the epochs that this log knows there. Another history of the
 /// same shard may have sound records at the very same places.
-fn verify(bytes: &[u8], range: &Range<Lsn>, history: &EpochHistory) -> Result<(), MendError> {
+pub(super) fn verify(bytes: &[u8], range: &Range<Lsn>, history: &EpochHistory) -> Result<(), MendError> {
     let wrong = |lsn, why: String| MendError::Wrong { lsn, why };
     if bytes.len() as u64 != range.end.since(range.start) {
         return Err(wrong(range.start, format!("{} bytes came", bytes.len())));

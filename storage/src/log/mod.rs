@@ -30,6 +30,8 @@ mod append;
 pub mod scrub;
 /// Damage in sealed segments: put right.
 pub mod mend;
+/// Damage that keeps a log from being opened: put right.
+pub mod mend_closed;
 #[cfg(test)]
 mod tests;
 
@@ -44,14 +46,14 @@ use parking_lot::Mutex;
 pub use error::{AppendError, LogHealth, OpenError, ReadError, VisitError};
 pub use format::{
     EpochHistory, MORE_FOLLOWS, RECORD_HEADER_SIZE, RecordHeader, RecordKind, RecordView,
-    SEGMENT_HEADER_SIZE, encode_record,
+    SEGMENT_HEADER_SIZE, encode_record, record_length,
 };
 pub use positions::{AckPoint, Commit, Positions};
 pub use recovery::RecordVisitor;
 
 use crate::platform::files;
 use append::{Pending, Writer};
-use format::{Mark, SegmentHeader, decode_record, group_length, record_length};
+use format::{Mark, SegmentHeader, decode_record, group_length};
 use group_commit::GroupCommit;
 use segment::{Active, Sealed, file_name, offset_of};
 

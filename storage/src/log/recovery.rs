@@ -155,7 +155,7 @@ pub fn find_segments(directory: &Path, owner: Option<ShardId>, writable: bool) -
 }
 
 /// Row G: a header block that never reached the disk.
-fn never_used(block: &[u8]) -> bool {
+pub(super) fn never_used(block: &[u8]) -> bool {
     block.iter().all(|&byte| byte == 0)
 }
 
@@ -216,9 +216,7 @@ fn read_records(mut found: Found, from: Lsn, visitor: &mut dyn RecordVisitor) ->
         let fault = loop {
             match scan.next()? {
                 Ok(record) => {
-                    if record.header.kind == RecordKind::EpochStart {
-                        note_epoch(&mut found.history, &record);
-                    }
+                    note_epoch(&mut found.history, &record);
                     group.take(&record, from, segment, visitor)?;
                     end = record.end();
                 }
@@ -299,7 +297,11 @@ fn read_records(mut found: Found, from: Lsn, visitor: &mut dyn RecordVisitor) ->
     Ok(found)
 }
 
-fn note_epoch(history: &mut EpochHistory, record: &RecordView<'_>) {
+/// An epoch begins with this record, if one does.
+pub(super) fn note_epoch(history: &mut EpochHistory, record: &RecordView<'_>) {
+    if record.header.kind != RecordKind::EpochStart {
+        return;
+    }
     if history.last().is_none_or(|&(epoch, _)| epoch < record.header.epoch) {
         history.push((record.header.epoch, record.lsn));
     }

@@ -1,5 +1,6 @@
 //! The log as a whole: what comes back after every kind of end.
 
+mod closed;
 mod damage;
 mod trouble;
 
