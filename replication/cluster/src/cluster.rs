@@ -12,7 +12,7 @@ use crate::dice::Dice;
 use crate::events::{Event, Role};
 use crate::failure_detector::Watch;
 use crate::gossip::{self, Gossip};
-use crate::handover::{Giving, Taking};
+use crate::handover::{Forcing, Giving, Taking};
 use crate::interface::{Destination, Input, Myself, Outputs, Send, Settings};
 use crate::join::{Joining, Target};
 use crate::lease::{self, FormerVoters, Lease, Withheld};
@@ -58,6 +58,7 @@ pub struct Cluster {
     joining: Joining,
     taking: Taking,
     giving: Giving,
+    forcing: Forcing,
     positions: Option<Positions>,
     holds_keys: bool,
     proposed: Vec<(Change, u64)>,
@@ -101,6 +102,7 @@ impl Cluster {
             joining: Joining::default(),
             taking: Taking::default(),
             giving: Giving::default(),
+            forcing: Forcing::default(),
             positions: None,
             holds_keys: false,
             proposed: Vec::new(),

@@ -11,6 +11,8 @@ use crate::shard_register::{Pending, ShardRegister};
 
 /// How long a handover may take as the replica sees it (Redis's CLUSTER_MF_TIMEOUT).
 pub const HANDOVER_MS_MAX: u64 = 5000;
+/// A forced failover is tried for so long: a metadata group that lost its leader has another one by then.
+const FORCING_MS_MAX: u64 = 10_000;
 /// How much longer the master waits for the replica's own abort before it aborts itself.
 const MASTER_GRACE_MS: u64 = 1000;
 
@@ -159,6 +161,41 @@ impl Taking {
     fn has_caught_up(&self, epoch: Epoch, shard: ShardId, positions: Option<Positions>) -> bool {
         let Some(end) = self.ready.filter(|(of, _)| *of == epoch).map(|(_, end)| end) else { return false };
         positions.is_some_and(|at| at.shard == shard && at.whole && at.written >= end)
+    }
+}
+
+/// A forced failover that this node asked for: begun again until the register has it, since a proposal gets lost while the metadata
+/// group has no leader.
+#[derive(Clone, Debug, Default)]
+pub struct Forcing {
+    asked: Option<(u64, Epoch)>,
+}
+
+impl Forcing {
+    /// The command was given while the shard was at this epoch.
+    pub fn ask(&mut self, now_ms: u64, epoch: Epoch) {
+        self.asked = Some((now_ms, epoch));
+    }
+
+    /// What to do now.
+    pub fn step(&mut self, registry: &Registry, me: NodeId, now_ms: u64) -> TakingStep {
+        let Some((asked_ms, epoch)) = self.asked else { return TakingStep::Wait };
+        let Some((shard, register)) = registry.shard_of(me) else {
+            self.asked = None;
+            return TakingStep::Wait;
+        };
+        let has_begun =
+            matches!(register.pending, Some(Pending::Election { candidate, .. }) if candidate == Some(me));
+        if has_begun || register.master == me || register.epoch > epoch {
+            self.asked = None;
+            TakingStep::Wait
+        } else if now_ms.saturating_sub(asked_ms) > FORCING_MS_MAX {
+            self.asked = None;
+            TakingStep::GaveUp
+        } else {
+            let expected = register.seen();
+            TakingStep::Propose(Change::BeginElection { shard, expected, candidate: Some(me) })
+        }
     }
 }
 

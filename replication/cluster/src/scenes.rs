@@ -867,6 +867,19 @@ fn a_forced_failover_asks_no_master_and_its_candidate_wins() {
 }
 
 #[test]
+fn a_forced_failover_asked_while_the_metadata_group_has_no_leader_happens_all_the_same() {
+    let mut w = three_and_three(1);
+    let leader = w.leader(2);
+    let (master, heir) = [(1, 4), (2, 5), (3, 6)].into_iter().find(|(_, heir)| *heir != leader).unwrap();
+    w.kill(leader);
+    w.run(20);
+    w.command(heir, Input::Failover(Failover::Force));
+    w.run(50);
+    assert_eq!(w.registry(heir).shards[&shard_id(master)].pending, None, "nobody could begin it");
+    assert!(w.run_until(2 * TIMEOUT_MS, |w| w.master_of(master, heir) == heir).is_some());
+}
+
+#[test]
 fn a_forced_candidate_that_dies_leaves_the_election_to_all() {
     let mut w = World::with(cluster(1, 4), 2);
     w.command(5, Input::Failover(Failover::Force));

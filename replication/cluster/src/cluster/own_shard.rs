@@ -52,7 +52,6 @@ impl Cluster {
         if !watch(&registry, self, now_ms).hears_majority(&self.table) {
             return Err(Refusal::NoMajority);
         }
-        let expected = register.seen();
         match kind {
             Failover::Graceful if self.table.health(register.master) != Health::Fine => {
                 Err(Refusal::FailoverMasterDown)
@@ -63,8 +62,7 @@ impl Cluster {
                 Ok(())
             }
             Failover::Force | Failover::Takeover | Failover::Away => {
-                let begin = Change::BeginElection { shard, expected, candidate: Some(self.me) };
-                self.propose(now_ms, begin, out);
+                self.forcing.ask(now_ms, register.epoch);
                 Ok(())
             }
         }
@@ -119,6 +117,14 @@ impl Cluster {
     pub(super) fn step_handovers(&mut self, now_ms: u64, out: &mut Outputs) {
         let registry = self.registry.clone();
         match self.taking.step(&registry, self.me, self.positions, now_ms) {
+            TakingStep::Wait => {}
+            TakingStep::Propose(change) => self.propose(now_ms, change, out),
+            TakingStep::GaveUp => {
+                let shard = registry.shard_of(self.me).map(|(shard, _)| shard).unwrap_or_default();
+                out.events.push(Event::HandoverFailed { shard });
+            }
+        }
+        match self.forcing.step(&registry, self.me, now_ms) {
             TakingStep::Wait => {}
             TakingStep::Propose(change) => self.propose(now_ms, change, out),
             TakingStep::GaveUp => {
