@@ -47,3 +47,55 @@ fn the_cost_of_replicated_writes_is_measured_beside_redis_with_wait() {
     assert_rows(&text, &rows);
     assert_rows(&text, &["redis-server, WAIT 1 after each SET"]);
 }
+
+/// Every section of `--all`, in three parts that run side by side: most of the time they wait for redis-server, which takes two
+/// seconds until it serves as a cluster node.
+const PARTS: [&[&str]; 3] = [
+    &["single", "pipelined", "workers", "always", "always-open", "always-reads"],
+    &["in-sync", "memory", "large", "restart", "checkpoint", "replica"],
+    &["small", "growth", "idle"],
+];
+
+fn sections_run(part: usize) {
+    let directory = tempfile::tempdir().unwrap();
+    let docs = directory.path().join("docs");
+    let names = PARTS[part].join(",");
+    let options = ["--section", &names, "--scale", "0.002", "--docs", docs.to_str().unwrap()];
+    let Some(text) = bench(&options) else { return };
+    assert!(text.contains(" rows: ") && !text.contains("not measured"), "{text}");
+    let document = std::fs::read_to_string(docs.join("performance.md")).unwrap();
+    assert!(document.contains(text.trim_end()), "{document}");
+    for plot in document.lines().filter_map(|line| line.strip_prefix("![")?.split_once("](")) {
+        let svg = std::fs::read_to_string(docs.join(plot.1.trim_end_matches(')'))).unwrap();
+        assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"), "{}: {svg}", plot.1);
+    }
+}
+
+#[test]
+fn sections_of_redis_benchmark_and_of_fsync_run_at_a_tiny_size() {
+    sections_run(0);
+}
+
+#[test]
+fn sections_of_replicas_restart_and_checkpoint_run_at_a_tiny_size() {
+    sections_run(1);
+}
+
+#[test]
+fn sections_of_collections_and_connections_run_at_a_tiny_size() {
+    sections_run(2);
+}
+
+#[test]
+fn no_section_is_left_out_here() {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_holdfast-bench")).args(["--section", "none"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success());
+    let (_, names) = said.trim_end().split_once("there are ").unwrap();
+    let mut names: Vec<&str> = names.split(", ").collect();
+    let mut here = PARTS.concat();
+    names.sort_unstable();
+    here.sort_unstable();
+    assert_eq!(names, here);
+}

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 /// Which core serves and which loads; none of both where they cannot be told apart.
 pub struct Cores {
@@ -33,11 +33,36 @@ impl Cores {
         self.command(self.pinned.map(|(_, load)| load), program)
     }
 
+    /// The program where it was asked to be.
+    pub fn command_at(&self, place: Place, program: &str) -> Command {
+        match (place, self.pinned) {
+            (Place::ServerCore, _) => self.server_command(program),
+            (Place::LoadCore, _) => self.load_command(program),
+            (Place::BothCores, Some((server, load))) => on_cores(&format!("{server},{load}"), program),
+            (Place::BothCores, None) => Command::new(program),
+        }
+    }
+
+    /// Moves this process, with all its threads and what it starts from now on.
+    ///
+    /// # Errors
+    /// When taskset fails.
+    pub fn move_myself(&self, place: Place) -> Result<()> {
+        let Some((server, load)) = self.pinned else { return Ok(()) };
+        let list = match place {
+            Place::ServerCore => server.to_string(),
+            Place::LoadCore => load.to_string(),
+            Place::BothCores => format!("{server},{load}"),
+        };
+        let pid = std::process::id().to_string();
+        let output = Command::new("taskset").args(["-a", "-p", "-c", &list, &pid]).output()?;
+        ensure!(output.status.success(), "taskset: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
     fn command(&self, core: Option<u32>, program: &str) -> Command {
         let Some(core) = core else { return Command::new(program) };
-        let mut command = Command::new("taskset");
-        command.args(["-c", &core.to_string(), program]);
-        command
+        on_cores(&core.to_string(), program)
     }
 
     /// For the report.
@@ -47,6 +72,23 @@ impl Cores {
             None => "not pinned to cores (taskset or a second core is missing)".to_owned(),
         }
     }
+}
+
+/// Where a process may run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// On the core of the servers.
+    ServerCore,
+    /// On the core of the load.
+    LoadCore,
+    /// Where the scheduler likes, of these two.
+    BothCores,
+}
+
+fn on_cores(list: &str, program: &str) -> Command {
+    let mut command = Command::new("taskset");
+    command.args(["-c", list, program]);
+    command
 }
 
 fn status_line(name: &str) -> Option<String> {
@@ -80,6 +122,52 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
 }
 
+/// Kilobytes in a line of the process's status: `VmRSS` is resident now, `VmHWM` the most there was.
+///
+/// # Errors
+/// When it has ended.
+pub fn status_kib(pid: u32, name: &str) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).context("the server has ended")?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let number = value.and_then(|value| value.split_whitespace().next()?.parse().ok());
+    number.with_context(|| format!("/proc/{pid}/status has no {name}"))
+}
+
+/// The most resident memory is counted anew from now on.
+///
+/// # Errors
+/// When the process has ended or is not ours.
+pub fn forget_peak(pid: u32) -> Result<()> {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").context("the peak of memory cannot be reset")
+}
+
+/// Bytes that the process, with children it has waited for, made the kernel write to disk.
+///
+/// # Errors
+/// When it has ended or is not ours.
+pub fn written_bytes(pid: u32) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/io")).context("the server has ended")?;
+    let value = text.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.trim().parse().ok());
+    value.with_context(|| format!("/proc/{pid}/io has no write_bytes"))
+}
+
+/// Asks for so many open files, as far as the system gives them.
+pub fn allow_open_files(count: u64) -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let enough = limit.current.is_none_or(|current| current >= count);
+    if !enough {
+        let maximum = limit.maximum.map(|maximum| maximum.max(count));
+        let wish = Rlimit { current: Some(count), maximum };
+        let fallback = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if setrlimit(Resource::Nofile, wish).is_err() {
+            // Not root: the hard limit is all there is, and the caller sees what came out.
+            let _ = setrlimit(Resource::Nofile, fallback);
+        }
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(count)
+}
+
 /// Processor, cores and kernel, for the report.
 pub fn describe() -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -107,5 +195,11 @@ mod tests {
         let stat = "42 (a) (b) S 1 42 42 0 -1 4194560 1 0 0 0 123 77 0 0 20 0 1 0 5 6 7";
         assert_eq!(cpu_ticks(stat), Some(200));
         assert!(cpu_seconds(std::process::id()).unwrap() >= 0.0);
+        assert!(status_kib(std::process::id(), "VmRSS").unwrap() > 100);
+        assert!(
+            status_kib(std::process::id(), "VmHWM").unwrap()
+                >= status_kib(std::process::id(), "VmRSS").unwrap()
+        );
+        written_bytes(std::process::id()).unwrap();
     }
 }

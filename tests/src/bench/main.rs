@@ -1,5 +1,8 @@
-//! `holdfast-bench`: redis-benchmark against holdfast-server and redis-server in turn, on the same core, with the same options,
-//! and a table of the ratios. `cargo run --release -p holdfast-tests --bin holdfast-bench -- --out docs/bench.md`
+//! `holdfast-bench`: holdfast-server against redis-server, in turn, with the same options, and a report of the ratios.
+//!
+//! * `cargo run --release -p holdfast-tests --bin holdfast-bench -- --all`: every row of the performance issue's table against its
+//!   goal, in some 25 minutes, into docs/performance.md; `--section NAME` only some of it.
+//! * without these: redis-benchmark's tests alone, as many as are asked for.
 //!
 //! Both servers run all the time; each round measures every test on one and then the other, and who comes first changes from
 //! round to round. So the two measurements of a pair are moments apart, and the noise of a busy machine mostly hits both.
@@ -7,6 +10,8 @@
 
 /// What is measured, and how: the command line.
 mod options;
+/// Medians of pairs.
+mod statistics;
 /// Processors and process times, as Linux tells them.
 mod machine;
 /// The two servers as real processes.
@@ -17,18 +22,31 @@ mod measure;
 mod report;
 /// Another measurement: what replicated writes cost.
 mod replicated;
+/// Our own load generator: closed and open loop.
+mod load;
+/// Rows against their goals.
+mod findings;
+/// Pictures.
+mod plots;
+/// The rows of the table, a section each.
+mod sections;
+/// The report of all sections, and where it goes.
+mod document;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::machine::Cores;
+use crate::document::Chapter;
+use crate::machine::{Cores, Place};
 use crate::measure::{Pair, Sample, Test};
 use crate::options::Options;
 use crate::report::Row;
-use crate::servers::{Kind, Server};
+use crate::sections::bench::Bench;
+use crate::servers::{Kind, Launch, Server};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -49,6 +67,9 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
+    if options.all || !options.section.is_empty() {
+        return run_sections(options);
+    }
     if options.replicated {
         let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
         return publish(options, &replicated::run(options, directory.path())?);
@@ -56,7 +77,10 @@ fn run(options: &Options) -> Result<()> {
     let tests = measure::chosen(&options.tests)?;
     let cores = Cores::choose();
     let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
-    let start = |kind| Server::start(kind, directory.path(), options.cluster, &cores);
+    let start = |kind| {
+        let launch = Launch { cluster: options.cluster, ..Launch::of(kind) };
+        Server::start(&launch, directory.path(), &cores)
+    };
     let servers = [start(Kind::Holdfast)?, start(Kind::Redis)?];
     let steps = options.pipeline.len() * usize::from(options.rounds) * tests.len() * servers.len();
     let progress = progress_bar(steps as u64);
@@ -78,6 +102,56 @@ fn run(options: &Options) -> Result<()> {
     }
     progress.finish_and_clear();
     publish(options, &report::markdown(options, &cores, &servers, &rows))
+}
+
+/// The rows of the performance issue's table. A section that fails is reported, and the others go on.
+fn run_sections(options: &Options) -> Result<()> {
+    ensure!(options.scale > 0.0, "--scale {}: it must be above 0", options.scale);
+    let sections = sections::chosen(if options.all { &[] } else { &options.section })?;
+    let docs = options.docs.clone().or_else(|| options.all.then(|| PathBuf::from("docs")));
+    let cores = Cores::choose();
+    cores.move_myself(Place::LoadCore)?;
+    let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let versions = versions(directory.path(), &cores)?;
+    let bench = Bench::new(options, &cores, directory.path());
+    let mut chapters = Vec::new();
+    for section in sections {
+        bench.say(&format!("section {}: {}", section.name, section.title));
+        let result = (section.run)(&bench);
+        if let Err(error) = &result {
+            bench.say(&format!("section {} FAILED: {error:#}", section.name));
+        }
+        chapters.push(Chapter { section, result });
+        // What has been measured is not lost when the run is broken off.
+        if let Some(docs) = &docs {
+            let report = document::markdown(options, &cores, &versions, &chapters);
+            document::write(docs, &report, &chapters)?;
+        }
+    }
+    publish(options, &document::markdown(options, &cores, &versions, &chapters))?;
+    let failed: Vec<&str> = chapters
+        .iter()
+        .filter(|chapter| chapter.result.is_err())
+        .map(|chapter| chapter.section.name)
+        .collect();
+    ensure!(failed.is_empty(), "these sections failed: {}", failed.join(", "));
+    Ok(())
+}
+
+/// What the programs say they are.
+fn versions(below: &Path, cores: &Cores) -> Result<String> {
+    let version = |kind| -> Result<String> {
+        let launch = Launch { cluster: false, ..Launch::of(kind) };
+        Ok(Server::start(&launch, below, cores)?.version.clone())
+    };
+    let (holdfast, redis) = (version(Kind::Holdfast)?, version(Kind::Redis)?);
+    let build = match servers::other_build() {
+        Some(path) => format!("the build in {}", path.display()),
+        None if cfg!(debug_assertions) => "**debug build: the figures mean nothing**".to_owned(),
+        None => "release build".to_owned(),
+    };
+    let load = servers::load_version();
+    Ok(format!("holdfast-server {holdfast} ({build}), redis-server {redis}, {load}"))
 }
 
 /// To standard output and where it was asked for.

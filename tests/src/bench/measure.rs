@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::machine::{Cores, cpu_seconds};
+use crate::machine::{Cores, Place, cpu_seconds};
 use crate::options::Options;
 use crate::servers::Server;
 
@@ -83,12 +83,27 @@ impl Pair {
     }
 }
 
-/// Runs redis-benchmark once.
+/// Runs redis-benchmark once, on the core of the load.
 ///
 /// # Errors
 /// When it fails, or says something else than a rate.
 pub fn run(server: &Server, test: &Test, pipeline: u32, options: &Options, cores: &Cores) -> Result<Sample> {
-    let mut command = cores.load_command("redis-benchmark");
+    run_at(Place::LoadCore, server, test, pipeline, options, cores)
+}
+
+/// Runs redis-benchmark once.
+///
+/// # Errors
+/// When it fails, or says something else than a rate.
+pub fn run_at(
+    place: Place,
+    server: &Server,
+    test: &Test,
+    pipeline: u32,
+    options: &Options,
+    cores: &Cores,
+) -> Result<Sample> {
+    let mut command = cores.command_at(place, "redis-benchmark");
     let port = server.port.to_string();
     command.args(["-h", "127.0.0.1", "-p", &port, "--csv"]).args(options.load_options(pipeline));
     if test.name == "mset" && options.cluster {

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::Parser;
 
 /// Runs redis-benchmark against holdfast-server and redis-server in turn and prints the ratios of rate and of server CPU per request
-#[derive(Parser)]
+#[derive(Clone, Parser)]
 #[command(name = "holdfast-bench", max_term_width = 100)]
 pub struct Options {
     /// Pairs of runs per test; the table shows the median of their ratios
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     pub rounds: u16,
     /// Requests per run
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..))]
@@ -38,6 +38,21 @@ pub struct Options {
     /// Seconds of a run of --replicated
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     pub seconds: u64,
+    /// Measure every row of the performance issue's table and write docs/performance.md and its plots; see --docs
+    #[arg(long)]
+    pub all: bool,
+    /// Measure only these sections of --all, with commas between, and print the report
+    #[arg(long, value_delimiter = ',')]
+    pub section: Vec<String>,
+    /// Where performance.md is: --all writes there (docs when not given), --section only when this is given
+    #[arg(long)]
+    pub docs: Option<PathBuf>,
+    /// How large and how long --all and --section measure: 1 is what the goals say
+    #[arg(long, default_value_t = 1.0)]
+    pub scale: f64,
+    /// Restart with 10 M keys too (--all, --section restart; some minutes and 8 GB of memory)
+    #[arg(long)]
+    pub ten_million: bool,
     /// Write the table to this file too
     #[arg(long)]
     pub out: Option<PathBuf>,

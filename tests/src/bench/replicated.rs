@@ -13,6 +13,7 @@ use holdfast_tests::process::Node;
 use crate::machine;
 use crate::options::Options;
 use crate::servers::{NODE_VERB, OPTIONS};
+use crate::statistics::Spread;
 
 /// How long a pair of nodes may take to form.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -153,14 +154,6 @@ impl Shard {
     }
 }
 
-fn median(mut values: Vec<f64>) -> (f64, f64, f64) {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    let median =
-        if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
-    (values[0], median, values[values.len() - 1])
-}
-
 fn markdown(options: &Options, shards: &[Shard], samples: &[Vec<Sample>]) -> String {
     let profile =
         if cfg!(debug_assertions) { "**debug build: the figures mean nothing**" } else { "release build" };
@@ -177,14 +170,16 @@ fn markdown(options: &Options, shards: &[Shard], samples: &[Vec<Sample>]) -> Str
     text.push_str("| | writes/s | p50 µs | p99 µs | in-sync's rate to this |\n|---|---|---|---|---|\n");
     for (shard, own) in shards.iter().zip(samples) {
         let of = |value: fn(&Sample) -> f64| {
-            let (smallest, middle, largest) = median(own.iter().map(value).collect());
-            format!("{middle:.0} ({smallest:.0}..{largest:.0})")
+            Spread::of(own.iter().map(value).collect())
+                .map_or_else(String::new, |Spread { smallest, median, largest }| {
+                    format!("{median:.0} ({smallest:.0}..{largest:.0})")
+                })
         };
         let ratios = samples[0].iter().zip(own).map(|(first, own)| first.rate / own.rate).collect();
-        let (smallest, middle, largest) = median(ratios);
+        let ratio = Spread::of(ratios).map_or_else(String::new, |spread| spread.to_string());
         writeln!(
             text,
-            "| {} | {} | {} | {} | **{middle:.2}** ({smallest:.2}..{largest:.2}) |",
+            "| {} | {} | {} | {} | {ratio} |",
             shard.name,
             of(|sample| sample.rate),
             of(|sample| sample.p50_us),
@@ -193,15 +188,4 @@ fn markdown(options: &Options, shards: &[Shard], samples: &[Vec<Sample>]) -> Str
         .expect("writing to a String cannot fail");
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_median_of_an_even_number_lies_between() {
-        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), (1.0, 2.5, 4.0));
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), (1.0, 2.0, 3.0));
-    }
 }

@@ -6,6 +6,7 @@ use crate::machine::{self, Cores};
 use crate::measure::Pair;
 use crate::options::Options;
 use crate::servers::{self, Server};
+use crate::statistics::Spread;
 
 /// A line of the table.
 pub struct Row {
@@ -43,8 +44,16 @@ pub fn markdown(options: &Options, cores: &Cores, servers: &[Server; 2], rows: &
         text.push_str(&line);
         text.push('\n');
     }
+    text.push('\n');
+    text.push_str(&table(rows));
+    text
+}
+
+/// The table alone.
+pub fn table(rows: &[Row]) -> String {
+    let mut text = String::new();
     text.push_str(
-        "\n| test | P | rate | CPU per request | requests/s: holdfast | redis | CPU µs: holdfast | redis |\n",
+        "| test | P | rate | CPU per request | requests/s: holdfast | redis | CPU µs: holdfast | redis |\n",
     );
     text.push_str("|---|---|---|---|---|---|---|---|\n");
     for row in rows {
@@ -73,32 +82,7 @@ fn line(row: &Row) -> String {
 }
 
 fn show(spread: Option<Spread>) -> String {
-    match spread {
-        Some(Spread { smallest, median, largest }) => {
-            format!("**{median:.2}** ({smallest:.2}..{largest:.2})")
-        }
-        None => "too short to tell".to_owned(),
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Debug)]
-struct Spread {
-    smallest: f64,
-    median: f64,
-    largest: f64,
-}
-
-impl Spread {
-    fn of(mut values: Vec<f64>) -> Option<Self> {
-        values.sort_by(f64::total_cmp);
-        let (&smallest, &largest) = (values.first()?, values.last()?);
-        let middle = values.len() / 2;
-        let median = match values.len() % 2 {
-            1 => values[middle],
-            _ => (values[middle - 1] + values[middle]) / 2.0,
-        };
-        Some(Self { smallest, median, largest })
-    }
+    spread.map_or_else(|| "too short to tell".to_owned(), |spread| spread.to_string())
 }
 
 #[cfg(test)]
@@ -129,11 +113,5 @@ mod tests {
     fn a_run_shorter_than_a_clock_tick_gives_no_ratio_of_cpu() {
         let row = Row { test: "get".to_owned(), pipeline: 1, pairs: vec![pair((1.0, 0.0), (2.0, 0.0))] };
         assert!(line(&row).contains("| **0.50** (0.50..0.50) | too short to tell |"), "{}", line(&row));
-    }
-
-    #[test]
-    fn the_median_of_an_even_number_lies_between() {
-        assert_eq!(Spread::of(vec![4.0, 1.0, 2.0, 3.0]).unwrap().median, 2.5);
-        assert_eq!(Spread::of(vec![]), None);
     }
 }
