@@ -10,6 +10,7 @@ use holdfast_storage::damaged::{MendLogError, mend_log};
 use holdfast_storage::data_dir::DataDir;
 use holdfast_storage::log::mend::MendError;
 use holdfast_storage::log::mend_closed::{ClosedLog, SameRecords};
+use holdfast_storage::log::scrub::SegmentDamage;
 use holdfast_storage::store::{Damage, Restart, Store, StoreConfig, StoreError};
 use holdfast_words::{Lsn, NodeId};
 
@@ -47,12 +48,22 @@ pub fn open_store(
     secret: &str,
     tell: Tell<'_>,
 ) -> Result<(Arc<Store>, Restart), StoreError> {
+    let (mut last, mut mended) = (None, Vec::new());
     loop {
         let error = match Store::open(root, config.clone()) {
-            Ok(opened) => return Ok(opened),
+            Ok((store, restart)) => {
+                store.note_mended_at_start(&mended);
+                return Ok((store, restart));
+            }
             Err(error) => error,
         };
         let Some(damage) = error.damage() else { return Err(error) };
+        if damage == Damage::Log && last.replace(error.to_string()) == Some(error.to_string()) {
+            tracing::error!(
+                "what was mended is damaged again, at the same place: the disk does not keep what is written"
+            );
+            return Err(error);
+        }
         let (me, others) = match members(root, secret) {
             Ok((me, others)) if !others.is_empty() => (me, others),
             Ok(_) => return Err(error),
@@ -66,32 +77,28 @@ pub fn open_store(
         };
         tracing::error!(%error, "the data are damaged; another member of the shard is asked before anything is served");
         let error = match damage {
-            Damage::Log => match mend(root, &me, &others, tell) {
-                Ok(()) => continue,
-                Err(why) => {
-                    tracing::error!(%why, "what is damaged could not be mended");
-                    error
-                }
-            },
-            Damage::Images => match Store::open_damaged(root, config.clone()) {
-                Ok(opened) => {
+            Damage::Log => error,
+            Damage::Images => match Store::open_damaged(root, config.clone(), &error) {
+                Ok((store, restart)) => {
+                    store.note_mended_at_start(&mended);
                     tracing::error!(
                         "slot images are damaged: this node serves nothing, and leads nothing, before it has copied everything from \
                          another member of its shard"
                     );
-                    return Ok(opened);
+                    return Ok((store, restart));
                 }
-                Err(error) if error.damage() == Some(Damage::Log) => match mend(root, &me, &others, tell) {
-                    Ok(()) => continue,
-                    Err(why) => {
-                        tracing::error!(%why, "what is damaged could not be mended");
-                        error
-                    }
-                },
-                Err(error) => error,
+                // The log as well: first that.
+                Err(error) if error.damage() == Some(Damage::Log) => error,
+                Err(error) => return Err(error),
             },
         };
-        return Err(error);
+        match mend(root, &me, &others, tell) {
+            Ok(places) => mended.extend(places),
+            Err(why) => {
+                tracing::error!(%why, "what is damaged could not be mended");
+                return Err(error);
+            }
+        }
     }
 }
 
@@ -115,7 +122,7 @@ fn members(root: &Path, secret: &str) -> Result<(Identity, Vec<Other>), String> 
 }
 
 /// Mends the log, however long the others take to be there.
-fn mend(root: &Path, me: &Identity, others: &[Other], tell: Tell<'_>) -> Result<(), String> {
+fn mend(root: &Path, me: &Identity, others: &[Other], tell: Tell<'_>) -> Result<Vec<SegmentDamage>, String> {
     let runtime = platform::runtime().map_err(|error| error.to_string())?;
     let mut members = Members { runtime, me, others, answers: None };
     let mut told = None;
@@ -131,7 +138,7 @@ fn mend(root: &Path, me: &Identity, others: &[Other], tell: Tell<'_>) -> Result<
                 for kept in &mended.kept {
                     tracing::warn!(damaged_file = %kept.display(), "the damaged file is kept");
                 }
-                return Ok(());
+                return Ok(mended.places);
             }
             Err(MendLogError::Mend(error @ MendError::NoBytes { .. })) => {
                 let why = error.to_string();

@@ -149,6 +149,30 @@ impl Scrub {
         }
     }
 
+    /// The start before this scrub met damage in the log and had it mended.
+    pub fn note_mended_at_start(&mut self, damage: &[SegmentDamage]) {
+        let places = damage.len() as u64;
+        self.stats.found += places;
+        self.stats.mended += places;
+        if let Some(newest) = damage.last() {
+            self.stats.last_damage = newest.to_string();
+        }
+    }
+
+    /// The start met damaged images, which nothing has taken the place of yet.
+    pub fn note_damaged_images(&mut self, what: String) {
+        self.stats.found += 1;
+        self.stats.unmended += 1;
+        self.stats.last_damage = what;
+    }
+
+    /// What they held was copied from another member.
+    pub fn note_images_copied(&mut self) {
+        self.stats.mended += 1;
+        self.stats.unmended = self.stats.unmended.saturating_sub(1);
+        tracing::warn!("damaged slot images were replaced by another member's data");
+    }
+
     /// Somebody met damage in this segment, or believes so: looks at all of it and mends what is damaged, out of turn.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ use crate::checkpoint::receive::ImageReceiver;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::log::format::HeaderFault;
 use crate::log::mend::SameBytes;
+use crate::log::scrub::SegmentDamage;
 use crate::log::segment::Sealed;
 use crate::log::{
     AppendError, Log, LogConfig, LogHealth, OpenError, ReadError, RecordView, RecordVisitor, Recovery,
@@ -209,6 +210,8 @@ pub struct Store {
     receiving: parking_lot::Mutex<()>,
     /// Images were damaged at the start: the slots are empty, whatever the log says.
     damaged: AtomicBool,
+    /// What takes their place is not complete yet.
+    copies_damaged: AtomicBool,
     /// Log and slots are the shard's whole data; what the directory's header says, for who asks at every command.
     whole: AtomicBool,
 }
@@ -249,8 +252,26 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::open`], but for the images.
-    pub fn open_damaged(root: &Path, config: StoreConfig) -> Result<(Arc<Self>, Restart), StoreError> {
-        Self::open_with(root, config, true)
+    pub fn open_damaged(
+        root: &Path,
+        config: StoreConfig,
+        what: &StoreError,
+    ) -> Result<(Arc<Self>, Restart), StoreError> {
+        let (store, restart) = Self::open_with(root, config, true)?;
+        store.with_scrub(|scrub| scrub.note_damaged_images(what.to_string()));
+        Ok((store, restart))
+    }
+
+    /// For INFO: the start before this one met damage in the log and had it mended.
+    pub fn note_mended_at_start(&self, damage: &[SegmentDamage]) {
+        self.with_scrub(|scrub| scrub.note_mended_at_start(damage));
+    }
+
+    fn with_scrub<R>(&self, work: impl FnOnce(&mut Scrub) -> R) -> R {
+        let mut scrub = self.scrub.lock();
+        let result = work(&mut scrub);
+        *self.scrub_stats.lock() = scrub.stats().clone();
+        result
     }
 
     fn open_with(
@@ -317,6 +338,7 @@ impl Store {
             scrub_stats: parking_lot::Mutex::default(),
             receiving: parking_lot::Mutex::new(()),
             damaged: AtomicBool::new(damaged),
+            copies_damaged: AtomicBool::new(false),
             whole: AtomicBool::new(!damaged && !identity.incomplete),
         };
         Ok((Arc::new(store), restart))
@@ -435,7 +457,9 @@ impl Store {
         self.manifest().void_all()?;
         self.slots.clear();
         self.log.reset(shard, first_lsn, history)?;
-        self.damaged.store(false, Ordering::Release);
+        if self.damaged.swap(false, Ordering::AcqRel) {
+            self.copies_damaged.store(true, Ordering::Release);
+        }
         Ok(())
     }
 
@@ -460,6 +484,9 @@ impl Store {
         assert!(!self.is_damaged(), "damaged images do not become whole by saying so");
         self.directory.set_whole()?;
         self.whole.store(true, Ordering::Release);
+        if self.copies_damaged.swap(false, Ordering::AcqRel) {
+            self.with_scrub(Scrub::note_images_copied);
+        }
         Ok(())
     }
 
@@ -634,10 +661,7 @@ impl Store {
         let segment = segment.ok_or(
             "it is in the segment that is being written: it can be mended when that is full, or at a start",
         )?;
-        let mut scrub = self.scrub.lock();
-        let result = scrub.look_now(&self.log, &segment, from);
-        *self.scrub_stats.lock() = scrub.stats().clone();
-        result
+        self.with_scrub(|scrub| scrub.look_now(&self.log, &segment, from))
     }
 
     /// What INFO says of the scrub.

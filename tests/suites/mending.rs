@@ -181,6 +181,8 @@ fn a_bit_that_flips_in_the_log_of_a_stopped_node_is_mended_before_it_serves() {
             log.lines().find(|line| line.contains("mended with another member's bytes")).unwrap_or(&log);
         assert_names(told, &path);
         assert!(fs::read(&path).unwrap() == whole, "the very bytes");
+        assert_eq!(shard.number(index, "scrub_damage_mended"), 1);
+        assert_eq!(shard.number(index, "scrub_damage_unmended"), 0);
         shard.assert_the_same_log();
         shard.assert_nothing_is_lost();
     }
@@ -220,6 +222,9 @@ fn a_node_whose_images_are_damaged_serves_nothing_before_it_has_copied_everythin
         });
         shard.assert_nothing_is_lost();
         assert!(shard.number(leads, "sync_full") > 0, "{}", shard.cluster.logs());
+        assert_eq!(shard.number(index, "scrub_damage_found"), 1);
+        assert_eq!(shard.number(index, "scrub_damage_mended"), 1);
+        assert_eq!(shard.number(index, "scrub_damage_unmended"), 0);
         // What was copied is whole: it starts again by itself.
         shard.cluster.kill9(index);
         shard.cluster.restart(index);
