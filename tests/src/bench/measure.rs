@@ -79,7 +79,8 @@ impl Pair {
 
     /// Smaller is better; none where the run was too short for the kernel's clock ticks.
     pub fn cpu_ratio(&self) -> Option<f64> {
-        (self.redis.cpu_us > 0.0).then(|| self.holdfast.cpu_us / self.redis.cpu_us)
+        (self.holdfast.cpu_us > 0.0 && self.redis.cpu_us > 0.0)
+            .then(|| self.holdfast.cpu_us / self.redis.cpu_us)
     }
 }
 

@@ -48,7 +48,10 @@ pub fn bars(title: &str, axis: &str, labels: &[String], series: &[Series], marks
             .margin(12)
             .x_label_area_size(90)
             .y_label_area_size(64)
-            .build_cartesian_2d(-0.5..labels.len() as f64 - 0.5, 0.0..top * 1.12)
+            .build_cartesian_2d(
+                -0.5..labels.len() as f64 - 0.5,
+                0.0..top * if series.len() > 1 { 1.35 } else { 1.12 },
+            )
             .map_err(drawing)?;
         chart
             .configure_mesh()
@@ -83,7 +86,7 @@ pub fn bars(title: &str, axis: &str, labels: &[String], series: &[Series], marks
             let style = TextStyle::from(("sans-serif", 12).into_font().transform(FontTransform::Rotate90));
             area.draw(&Text::new(label.clone(), (at.0 + 6, at.1 + 6), style)).map_err(drawing)?;
         }
-        legend(&mut chart, series.len() > 1)?;
+        legend(&mut chart, SeriesLabelPosition::UpperLeft, series.len() > 1)?;
         area.present().map_err(drawing)?;
     }
     Ok(svg)
@@ -118,6 +121,7 @@ pub fn lines(
             .configure_mesh()
             .x_desc(axes.0)
             .y_desc(axes.1)
+            .x_labels(9)
             .x_label_formatter(&|x| ticks(*x))
             .light_line_style(WHITE)
             .draw()
@@ -131,7 +135,7 @@ pub fn lines(
                 .label(own.name.clone())
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)));
         }
-        legend(&mut chart, true)?;
+        legend(&mut chart, SeriesLabelPosition::LowerRight, !series.is_empty())?;
         area.present().map_err(drawing)?;
     }
     Ok(svg)
@@ -144,12 +148,13 @@ fn legend<
     Y: plotters::coord::ranged1d::Ranged<ValueType = f64>,
 >(
     chart: &mut ChartContext<'a, SVGBackend<'b>, Cartesian2d<X, Y>>,
+    position: SeriesLabelPosition,
     is_wanted: bool,
 ) -> Result<()> {
     if is_wanted {
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
+            .position(position)
             .background_style(WHITE.mix(0.85))
             .border_style(BLACK.mix(0.3))
             .label_font(("sans-serif", 13))

@@ -22,6 +22,8 @@ pub struct Moment {
 pub struct Outcome {
     /// From the first request to the last answer.
     pub elapsed: Duration,
+    /// CPU time of the generator's thread: when that is all the time there was, its rate is the generator's, not the server's.
+    pub busy: Duration,
     /// Latencies in nanoseconds, by kind of request.
     pub kinds: Vec<Histogram<u64>>,
     /// The course of time.
@@ -35,6 +37,7 @@ impl Outcome {
             || Histogram::new_with_bounds(100, LONGEST_NS, 3).expect("these are bounds of a histogram");
         Self {
             elapsed: Duration::ZERO,
+            busy: Duration::ZERO,
             kinds: (0..kinds).map(|_| histogram()).collect(),
             moments: Vec::new(),
         }
@@ -65,6 +68,11 @@ impl Outcome {
     /// All answers per second.
     pub fn rate_of_all(&self) -> f64 {
         self.answered() as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// The share of the time that the generator itself computed.
+    pub fn busy_share(&self) -> f64 {
+        self.busy.as_secs_f64() / self.elapsed.as_secs_f64()
     }
 
     /// The latency that this share of the requests of a kind did not exceed, in microseconds.

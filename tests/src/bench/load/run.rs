@@ -82,6 +82,7 @@ pub fn run(port: u16, kinds: usize, classes: &mut [Class<'_>], until: Until<'_>)
         ended: false,
     };
     let mut events = Events::with_capacity(1024);
+    let busy_before = thread_cpu_time();
     generator.start()?;
     let mut silent_since = Instant::now();
     loop {
@@ -104,7 +105,13 @@ pub fn run(port: u16, kinds: usize, classes: &mut [Class<'_>], until: Until<'_>)
         }
     }
     generator.outcome.elapsed = generator.began.elapsed();
+    generator.outcome.busy = thread_cpu_time() - busy_before;
     Ok(generator.outcome)
+}
+
+fn thread_cpu_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
 impl Generator<'_, '_> {
@@ -263,6 +270,7 @@ mod tests {
         let mut classes = [pings(3, 4, Pace::Closed, &template)];
         let outcome = run(echo(None), 1, &mut classes, Until::Requests(120)).unwrap();
         assert_eq!(outcome.answered(), 120);
+        assert!(outcome.busy > Duration::ZERO);
     }
 
     #[test]

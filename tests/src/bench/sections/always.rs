@@ -244,7 +244,7 @@ fn percentiles(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
 
 fn percentile_label(nines: f64) -> String {
     let percent = 100.0 * (1.0 - 10f64.powf(-nines));
-    if nines.fract().abs() < 1e-6 { format!("{percent}") } else { format!("{percent:.1}") }
+    format!("{percent:.*}", nines.ceil().max(1.0) as usize - 1)
 }
 
 /// 50 GET clients beside 8 SET clients.

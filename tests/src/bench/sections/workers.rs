@@ -44,7 +44,7 @@ pub fn two(bench: &Bench<'_>) -> Result<Findings> {
     }
     let ratios = |figure: fn(&Sample) -> f64, own: &[[Sample; 2]]| -> Vec<f64> {
         let ratio = |[one, two]: &[Sample; 2]| figure(two) / figure(one);
-        own.iter().map(ratio).filter(|ratio| ratio.is_finite()).collect()
+        own.iter().map(ratio).filter(|ratio| ratio.is_finite() && *ratio > 0.0).collect()
     };
     let medians = |figure: fn(&Sample) -> f64| -> Vec<f64> {
         let of_test = |own: &Vec<[Sample; 2]>| median(ratios(figure, own));
