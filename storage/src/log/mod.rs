@@ -44,7 +44,7 @@ use parking_lot::Mutex;
 pub use error::{AppendError, LogHealth, OpenError, ReadError, VisitError};
 pub use format::{
     EpochHistory, MORE_FOLLOWS, RECORD_HEADER_SIZE, RecordHeader, RecordKind, RecordView,
-    SEGMENT_HEADER_SIZE, encode_record,
+    SEGMENT_HEADER_SIZE, encode_record, finish_record,
 };
 pub use positions::{AckPoint, Commit, Positions};
 pub use recovery::RecordVisitor;
