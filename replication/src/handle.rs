@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Cache};
 use holdfast_cluster::WriteAck;
 use holdfast_cluster::change::{Change, Outcome};
 use holdfast_cluster::in_sync::Absence;
@@ -190,7 +190,7 @@ pub struct CatchUps {
 /// What driver and server share.
 pub struct Shared {
     view: ArcSwap<View>,
-    routes: ArcSwap<Routes>,
+    routes: Arc<ArcSwap<Routes>>,
     is_replica: AtomicBool,
     lease_until_ms: AtomicU64,
     replicas: Mutex<Vec<ReplicaInfo>>,
@@ -212,7 +212,7 @@ impl Shared {
     pub fn new(view: Arc<View>) -> Arc<Self> {
         let is_replica = view.myself().is_some_and(|me| me.replica_of.is_some());
         Arc::new(Self {
-            routes: ArcSwap::new(view.routes.clone()),
+            routes: Arc::new(ArcSwap::new(view.routes.clone())),
             view: ArcSwap::new(view),
             is_replica: AtomicBool::new(is_replica),
             lease_until_ms: AtomicU64::new(0),
@@ -313,15 +313,21 @@ impl Handle {
         self.shared.view.load_full()
     }
 
-    /// The part of it that every command reads.
-    pub fn routes(&self) -> arc_swap::Guard<Arc<Routes>> {
-        self.shared.routes.load()
+    /// The part of it that every command reads: `load` gives the newest, and takes no more than a look whether there is a newer
+    /// one.
+    pub fn routes(&self) -> Cache<Arc<ArcSwap<Routes>>, Arc<Routes>> {
+        Cache::new(self.shared.routes.clone())
     }
 
     /// Whether the voters let this node serve as master at this moment (design, 7.4). What was read before this said yes was
     /// nobody else's to change.
     pub fn has_lease(&self) -> bool {
-        crate::platform::now_ms() < self.shared.lease_until_ms.load(Ordering::Acquire)
+        self.had_lease_at(crate::platform::monotonic_ns())
+    }
+
+    /// As [`Handle::has_lease`], of the moment at which the monotonic clock was read. For whoever has just read it.
+    pub fn had_lease_at(&self, monotonic_ns: u64) -> bool {
+        crate::platform::ms_of(monotonic_ns) < self.shared.lease_until_ms.load(Ordering::Acquire)
     }
 
     /// Whether this node is a replica.

@@ -11,7 +11,7 @@ mod simulated;
 use std::io;
 use std::time::Duration;
 
-pub use holdfast_storage::platform::clock::wall_clock_ms;
+pub use holdfast_storage::platform::clock::{monotonic_ns, wall_clock_ms};
 pub use holdfast_storage::platform::{random, sabotage, threads};
 #[cfg(not(feature = "simulation"))]
 pub use real::*;
@@ -23,7 +23,12 @@ const MONOTONIC_START_MS: u64 = 1_000_000;
 
 /// Milliseconds on a clock that never goes back and never stands near 0.
 pub fn now_ms() -> u64 {
-    MONOTONIC_START_MS + holdfast_storage::platform::clock::monotonic_ms()
+    ms_of(monotonic_ns())
+}
+
+/// What [`now_ms`] was when the monotonic clock stood there.
+pub fn ms_of(monotonic_ns: u64) -> u64 {
+    MONOTONIC_START_MS + monotonic_ns / 1_000_000
 }
 
 /// A runtime for one thread.

@@ -138,7 +138,8 @@ impl Connection {
     fn run_until_pause(&mut self) -> Pause {
         let mut output = self.outlet.output.borrow_mut();
         let mut scratch = self.worker.scratch.borrow_mut();
-        let limits = self.worker.node.request_limits(self.session.authenticated);
+        scratch.begin_turn();
+        let limits = scratch.request_limits(&self.session);
         let mut consumed = 0;
         let pause = loop {
             if output.pending() > OUTPUT_PAUSE_BYTES * 16 {
@@ -177,6 +178,7 @@ impl Connection {
                 }
             }
         };
+        scratch.end_turn(&self.worker.node, &self.session);
         drop(output);
         drop(scratch);
         self.unread.drain(..consumed);

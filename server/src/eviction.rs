@@ -5,7 +5,7 @@ use holdfast_storage::mutation::{DeleteReason, Mutation};
 use holdfast_storage::slots::Scratch;
 use holdfast_words::{SLOT_COUNT, SlotId};
 
-use crate::config::MaxmemoryPolicy;
+use crate::config::{Config, MaxmemoryPolicy};
 use crate::node::Node;
 use crate::platform;
 
@@ -24,14 +24,14 @@ struct Candidate {
 }
 
 /// Deletes keys while the data are over the limit; whether the command that needs memory may run.
-pub fn make_room(node: &Node, scratch: &mut Scratch, dice: &mut fastrand::Rng) -> bool {
-    let policy = node.config.snapshot().maxmemory_policy;
+pub fn make_room(node: &Node, config: &Config, scratch: &mut Scratch, dice: &mut fastrand::Rng) -> bool {
+    let policy = config.maxmemory_policy;
     for evicted in 0..KEYS_PER_COMMAND {
-        if !node.is_over_memory() {
+        if !node.is_over_memory(config) {
             return true;
         }
         if policy == MaxmemoryPolicy::Noeviction || !evict_one(node, policy, scratch, dice) {
-            return evicted > 0 && !node.is_over_memory();
+            return evicted > 0 && !node.is_over_memory(config);
         }
     }
     true

@@ -12,11 +12,11 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::clients::{ClientInfo, Clients};
 use crate::command::errors::CommandError;
-use crate::config::{SharedConfig, WriteAck};
+use crate::config::{Config, SharedConfig, WriteAck};
 use crate::latency::Latency;
 use crate::pause::Pause;
 use crate::platform;
-use crate::resp::{Limits, ReplyWriter};
+use crate::resp::ReplyWriter;
 use crate::slowlog::Slowlog;
 use crate::stats::Stats;
 
@@ -164,11 +164,6 @@ impl Node {
             || subtle::ConstantTimeEq::ct_eq(config.requirepass.as_bytes(), password).into()
     }
 
-    /// What a request may claim.
-    pub fn request_limits(&self, authenticated: bool) -> Limits {
-        Limits { authenticated, bulk_max: self.config.proto_max_bulk_len() }
-    }
-
     /// Which position of the log a reply waits for.
     pub fn ack_point(&self) -> AckPoint {
         // In a cluster `write-ack` is part of what counts as committed, so that a change of it weakens no write that waits.
@@ -198,7 +193,7 @@ impl Node {
     ///
     /// # Errors
     /// READONLY on a replica, MISCONF when the log can take nothing, NOREPLICAS when too few replicas are there.
-    pub fn may_write(&self) -> Result<(), CommandError> {
+    pub fn may_write(&self, config: &Config) -> Result<(), CommandError> {
         match self.store.log().health() {
             LogHealth::Good => {}
             unwell => return Err(CommandError::misconf(&unwell)),
@@ -207,7 +202,7 @@ impl Node {
         if cluster.is_replica() {
             return Err(CommandError::ReadOnly);
         }
-        match self.good_replicas(cluster) {
+        match self.good_replicas(cluster, config) {
             Some((good, wanted)) if good < wanted => Err(CommandError::NoReplicas),
             _ => Ok(()),
         }
@@ -216,8 +211,7 @@ impl Node {
     /// How many replicas are good, and how many must be (`min-replicas-to-write`); `None` where it does not matter, as in Redis
     /// when either number is 0. A good one streams, was heard within `min-replicas-max-lag`, and, where acknowledgements wait for
     /// the in-sync set, is in it.
-    fn good_replicas(&self, peers: &holdfast_replication::Handle) -> Option<(usize, usize)> {
-        let config = self.config.snapshot();
+    fn good_replicas(&self, peers: &holdfast_replication::Handle, config: &Config) -> Option<(usize, usize)> {
         let (wanted, lag_max_ms) = (config.min_replicas_to_write, config.min_replicas_max_lag * 1000);
         if wanted == 0 || lag_max_ms == 0 {
             return None;
@@ -233,17 +227,9 @@ impl Node {
         Some((good, wanted))
     }
 
-    /// Whether a command that needs more memory may run.
-    ///
-    /// # Errors
-    /// OOM when `maxmemory` is set and used up.
-    pub fn has_memory(&self) -> Result<(), CommandError> {
-        if self.is_over_memory() { Err(CommandError::Oom) } else { Ok(()) }
-    }
-
     /// Whether data (as of now) and clients' buffers (as last measured) take more than `maxmemory`.
-    pub fn is_over_memory(&self) -> bool {
-        let limit = self.config.maxmemory();
+    pub fn is_over_memory(&self, config: &Config) -> bool {
+        let limit = config.maxmemory;
         let buffers = self.buffer_bytes.load(Ordering::Relaxed);
         limit > 0 && self.store.slots().memory_bytes() + buffers > limit
     }
@@ -314,8 +300,11 @@ impl Node {
             None => field("role", format_args!("master")),
         }
         field("connected_slaves", format_args!("{}", replicas.len()));
-        let good =
-            self.peers().filter(|peers| !peers.is_replica()).and_then(|peers| self.good_replicas(peers));
+        let config = self.config.snapshot();
+        let good = self
+            .peers()
+            .filter(|peers| !peers.is_replica())
+            .and_then(|peers| self.good_replicas(peers, &config));
         if let Some((good, _)) = good {
             field("min_slaves_good_slaves", format_args!("{good}"));
         }

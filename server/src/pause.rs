@@ -69,9 +69,14 @@ impl Pause {
         self.released.notify_waiters();
     }
 
+    /// Whether anything may have to wait.
+    pub fn is_on(&self) -> bool {
+        self.any.load(std::sync::atomic::Ordering::Acquire)
+    }
+
     /// When a command must wait: a future that ends when it may be tried again. Wakes no later than the pause's end.
     pub fn holds(&self, writes: bool, now_ms: u64) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
-        if !self.any.load(std::sync::atomic::Ordering::Acquire) {
+        if !self.is_on() {
             return None;
         }
         let mut active = self.active.lock();

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use holdfast_replication::platform::{Bound, TcpListener, TcpStream, listen, off_thread, spawn};
-pub use holdfast_storage::platform::clock::{monotonic_us, wall_clock_ms, wall_clock_us};
+pub use holdfast_storage::platform::clock::{monotonic_ns, monotonic_us, wall_clock_ms, wall_clock_us};
 pub use holdfast_storage::platform::sabotage;
 
 #[cfg(not(feature = "simulation"))]

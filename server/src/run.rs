@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use arc_swap::{ArcSwap, Cache};
+use holdfast_cluster::view::Routes;
 use holdfast_storage::mutation::{DeleteReason, Mutation};
 use holdfast_storage::slots::{Scratch, SlotSet};
 use holdfast_words::{Lsn, SlotId};
@@ -14,14 +16,14 @@ use smallvec::SmallVec;
 use crate::command::errors::CommandError;
 use crate::command::{CommandId, CommandSpec, Flag, keys, resolve};
 use crate::commands::context::{CommandResult, DataContext, Next, NodeContext};
-use crate::config::MaxmemoryPolicy;
+use crate::config::{Config, MaxmemoryPolicy};
 use crate::dispatch::{Handler, handler};
 use crate::eviction;
 use crate::node::Node;
 use crate::platform;
 use crate::platform::sabotage::{self, Switch};
 use crate::reply_gate::Output;
-use crate::resp::{Arguments, ReplyWriter};
+use crate::resp::{Arguments, Limits, ReplyWriter};
 use crate::route::{self, Request};
 use crate::session::{QueuedCommand, ReplyMode, Session, Transaction};
 
@@ -37,12 +39,105 @@ pub enum Outcome {
     Hold(Pin<Box<dyn Future<Output = ()>>>),
 }
 
-/// Memory and dice that a worker lends to one request after the other.
-#[derive(Default)]
+/// What a worker lends to one request after the other: memory, dice, and what every request looks at.
 pub struct RunScratch {
     slots: Scratch,
     dice: fastrand::Rng,
     ids: SlotIds,
+    config: Cache<Arc<ArcSwap<Config>>, Arc<Config>>,
+    routes: Option<Cache<Arc<ArcSwap<Routes>>, Arc<Routes>>>,
+    clock: TurnClock,
+    tally: Tally,
+}
+
+impl RunScratch {
+    /// For the requests to this node.
+    pub fn new(node: &Node) -> Self {
+        Self {
+            slots: Scratch::default(),
+            dice: fastrand::Rng::new(),
+            ids: SlotIds::new(),
+            config: node.config.at_hand(),
+            routes: node.cluster.as_ref().map(holdfast_replication::Handle::routes),
+            clock: TurnClock::default(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// A connection's turn begins: some requests, one right after the other.
+    pub fn begin_turn(&mut self) {
+        self.clock.begin();
+    }
+
+    /// The turn is over: what was counted meanwhile is there for all to see.
+    pub fn end_turn(&mut self, node: &Node, session: &Session) {
+        self.tally.settle(node, session, self.clock.wall_ms());
+    }
+
+    /// What a request may claim.
+    pub fn request_limits(&mut self, session: &Session) -> Limits {
+        Limits { authenticated: session.authenticated, bulk_max: self.config.load().proto_max_bulk_len }
+    }
+}
+
+/// The time, read once for each request: when one has ended the next one begins.
+#[derive(Default)]
+struct TurnClock {
+    now_ns: u64,
+    /// What the wall clock showed beyond the monotonic one, and when that was looked at.
+    wall_ahead_us: i64,
+    wall_read_ns: u64,
+}
+
+impl TurnClock {
+    /// Between two looks at the wall clock, which may be set.
+    const WALL_PERIOD_NS: u64 = 5_000_000;
+
+    fn begin(&mut self) {
+        let now_ns = self.read();
+        if now_ns - self.wall_read_ns >= Self::WALL_PERIOD_NS || self.wall_read_ns == 0 {
+            self.wall_ahead_us = platform::wall_clock_us() as i64 - (now_ns / 1000) as i64;
+            self.wall_read_ns = now_ns;
+        }
+    }
+
+    fn read(&mut self) -> u64 {
+        self.now_ns = platform::monotonic_ns();
+        self.now_ns
+    }
+
+    fn wall_ms(&self) -> u64 {
+        (((self.now_ns / 1000) as i64).saturating_add(self.wall_ahead_us).max(0) / 1000) as u64
+    }
+}
+
+/// Requests of one command in a row, not yet counted where others see them.
+#[derive(Default)]
+struct Tally {
+    command: Option<CommandId>,
+    calls: u64,
+    nanoseconds: u64,
+}
+
+impl Tally {
+    /// The next request is of this command.
+    fn turn_to(&mut self, id: CommandId, node: &Node, session: &Session, now_ms: u64) {
+        if self.command != Some(id) {
+            self.settle(node, session, now_ms);
+            self.command = Some(id);
+        }
+    }
+
+    fn settle(&mut self, node: &Node, session: &Session, now_ms: u64) {
+        let Self { command: Some(id), calls: calls @ 1.., nanoseconds } = *self else { return };
+        node.stats.commands.add(calls);
+        let stats = node.stats.command(id);
+        stats.calls.add(calls);
+        stats.nanoseconds.add(nanoseconds);
+        session.info.last_command_at_ms.store(now_ms, Ordering::Relaxed);
+        session.info.set_last_command(id);
+        *self = Self::default();
+    }
 }
 
 type SlotIds = SmallVec<[SlotId; 4]>;
@@ -56,28 +151,40 @@ pub fn request(
     scratch: &mut RunScratch,
 ) -> Outcome {
     let start = output.bytes.len();
-    let started = platform::monotonic_us();
-    let lookup = CommandId::lookup(arguments[0]);
+    let started_ns = scratch.clock.now_ns;
     if session.reply_mode == ReplyMode::SkipNext {
         session.reply_mode = ReplyMode::Skip;
     }
-    let outcome =
-        resolve(arguments).and_then(|(id, spec)| match admit(node, session, id, spec, arguments)? {
-            Admitted::Run => run(node, session, id, spec, arguments, output, scratch),
+    let mut id = None;
+    let outcome = resolve(arguments).and_then(|(found, spec)| {
+        id = Some(found);
+        scratch.tally.turn_to(found, node, session, scratch.clock.wall_ms());
+        match admit(node, session, found, spec, arguments, scratch)? {
+            Admitted::Run => run(node, session, found, spec, arguments, output, scratch),
             Admitted::Queue => {
-                queue(session, id, arguments);
+                queue(session, found, arguments);
                 ReplyWriter::new(&mut output.bytes, session.protocol).simple("QUEUED");
                 output.gate_nothing();
                 Ok(Outcome::Done)
             }
             Admitted::Hold(released) => Ok(Outcome::Hold(released)),
-        });
+        }
+    });
     let outcome = outcome.unwrap_or_else(|error| {
-        refuse(node, session, lookup, &error, output, start);
+        // A command with wrong arguments counts as one of its name.
+        id = id.or_else(|| CommandId::lookup(arguments[0]));
+        refuse(node, session, id, &error, output, start);
         if error.closes_connection() { Outcome::Close } else { Outcome::Done }
     });
-    if let (Some(id), false) = (lookup, matches!(outcome, Outcome::Hold(_))) {
-        account(node, session, id, arguments, platform::monotonic_us() - started);
+    if let (Some(id), false) = (id, matches!(outcome, Outcome::Hold(_))) {
+        if scratch.clock.now_ns == started_ns {
+            scratch.clock.read();
+        }
+        let nanoseconds = scratch.clock.now_ns - started_ns;
+        scratch.tally.turn_to(id, node, session, scratch.clock.wall_ms());
+        scratch.tally.calls += 1;
+        scratch.tally.nanoseconds += nanoseconds;
+        node.slowlog.consider(nanoseconds / 1000, arguments, &session.info);
     }
     if session.reply_mode != ReplyMode::On && !matches!(outcome, Outcome::Later(_) | Outcome::Hold(_)) {
         output.withdraw(start);
@@ -99,13 +206,16 @@ fn admit(
     node: &Arc<Node>,
     session: &mut Session,
     id: CommandId,
-    spec: &CommandSpec,
+    spec: &'static CommandSpec,
     arguments: Arguments<'_>,
+    scratch: &mut RunScratch,
 ) -> CommandResult<Admitted> {
     if !session.authenticated && !spec.has(Flag::NoAuth) {
         return Err(CommandError::NoAuth);
     }
-    if waits_for_handover(node, session, spec, id, arguments) {
+    if let Some(routes) = &mut scratch.routes
+        && waits_for_handover(routes.load(), session, spec, arguments)
+    {
         return Ok(Admitted::Hold(role_is_settled()));
     }
     if session.transaction.is_some() && !runs_inside_multi(id) {
@@ -113,28 +223,27 @@ fn admit(
             return Err(CommandError::NotInTransaction);
         }
         // A command that could not run is refused when it is queued, as Redis does.
-        check_route(node, session, spec, id, arguments, &mut SlotIds::new())?;
-        check_writable(node, spec)?;
+        check_route(node, session, spec, arguments, &mut scratch.ids, &mut scratch.routes)?;
+        check_writable(node, spec, scratch.config.load())?;
         return Ok(Admitted::Queue);
     }
-    if let Some(released) = node.pause.holds(is_write(session, id), platform::wall_clock_ms()) {
+    if node.pause.is_on()
+        && let Some(released) = node.pause.holds(is_write(session, id), platform::wall_clock_ms())
+    {
         return Ok(Admitted::Hold(released));
     }
     Ok(Admitted::Run)
 }
 
 fn waits_for_handover(
-    node: &Node,
+    routes: &Routes,
     session: &Session,
-    spec: &CommandSpec,
-    id: CommandId,
+    spec: &'static CommandSpec,
     arguments: Arguments<'_>,
 ) -> bool {
-    let Some(cluster) = &node.cluster else { return false };
-    let routes = cluster.routes();
     let request = Request { readonly_command: spec.has(Flag::Readonly), readonly_client: session.readonly };
-    let waits = |index: usize| route::waits_for_handover(&routes, SlotId::of_key(arguments[index]), request);
-    routes.taking_over && keys::positions(id, arguments).into_iter().any(waits)
+    let waits = |index: usize| route::waits_for_handover(routes, SlotId::of_key(arguments[index]), request);
+    routes.taking_over && keys::positions_by(spec, arguments).any(waits)
 }
 
 fn runs_inside_multi(id: CommandId) -> bool {
@@ -170,7 +279,7 @@ fn run(
     node: &Arc<Node>,
     session: &mut Session,
     id: CommandId,
-    spec: &CommandSpec,
+    spec: &'static CommandSpec,
     arguments: Arguments<'_>,
     output: &mut Output,
     scratch: &mut RunScratch,
@@ -190,24 +299,27 @@ fn run_command(
     node: &Arc<Node>,
     session: &mut Session,
     id: CommandId,
-    spec: &CommandSpec,
+    spec: &'static CommandSpec,
     arguments: Arguments<'_>,
     output: &mut Output,
     scratch: &mut RunScratch,
 ) -> CommandResult<Outcome> {
-    let RunScratch { slots, dice, ids } = scratch;
-    check_route(node, session, spec, id, arguments, ids)?;
-    if spec.has(Flag::DenyOom) && node.is_over_memory() && !eviction::make_room(node, slots, dice) {
+    let RunScratch { slots, dice, ids, config, routes, clock, .. } = scratch;
+    check_route(node, session, spec, arguments, ids, routes)?;
+    let config = config.load();
+    if spec.has(Flag::DenyOom)
+        && node.is_over_memory(config)
+        && !eviction::make_room(node, config, slots, dice)
+    {
         return Err(CommandError::Oom);
     }
-    check_writable(node, spec)?;
+    check_writable(node, spec, config)?;
     let handler = handler(id);
     if let Handler::AllSlots(_) = handler {
         ids.clear();
         ids.extend(SlotId::all());
     }
-    let now_ms = platform::wall_clock_ms();
-    let data = node.store.lock(ids, now_ms, slots);
+    let data = node.store.lock(ids, clock.wall_ms(), slots);
     let is_keyed = matches!(handler, Handler::Data(_)) && !ids.is_empty();
     if must_wait(node, &data, spec.has(Flag::Write), is_keyed) {
         return Ok(Outcome::Hold(role_is_settled()));
@@ -215,12 +327,12 @@ fn run_command(
     let start = output.bytes.len();
     let reply = ReplyWriter::new(&mut output.bytes, session.protocol);
     let mut context = DataContext { arguments, data, reply, dice };
-    if node.may_expire() && context.data.may_change() && matches!(handler, Handler::Data(_)) {
-        expire_declared(&mut context.data, id, arguments, node);
+    if matches!(handler, Handler::Data(_)) {
+        expire_declared(&mut context.data, spec, arguments, node);
     }
     let result = call(node, session, handler, &mut context, false);
     let DataContext { data, .. } = { context };
-    if is_keyed && read_without_lease(node, &data) {
+    if is_keyed && read_without_lease(node, &data, clock.read()) {
         drop(data);
         output.withdraw(start);
         return Ok(Outcome::Hold(role_is_settled()));
@@ -247,13 +359,13 @@ fn must_wait(node: &Node, data: &SlotSet<'_>, writes: bool, is_keyed: bool) -> b
 }
 
 /// What was read on a master may be older than what another one has acknowledged: this node's lease was over before it was done
-/// reading. A change needs no lease, nobody acknowledges it under an epoch that is over. The read is tried again, and refused
+/// reading, at `read_by_ns`. A change needs no lease, nobody acknowledges it under an epoch that is over. The read is tried again, and refused
 /// when the lease does not come back.
-fn read_without_lease(node: &Node, data: &SlotSet<'_>) -> bool {
+fn read_without_lease(node: &Node, data: &SlotSet<'_>, read_by_ns: u64) -> bool {
     let Some(cluster) = &node.cluster else { return false };
     // Closed slots are a replica's.
     let reads_as_master = data.may_change() && !data.has_changes();
-    reads_as_master && !cluster.has_lease() && !sabotage::is_on(Switch::LeaseIgnored)
+    reads_as_master && !cluster.had_lease_at(read_by_ns) && !sabotage::is_on(Switch::LeaseIgnored)
 }
 
 /// This node is becoming master or replica, or hands its slots over: the route says soon which, the request is tried again.
@@ -283,9 +395,17 @@ fn commit(data: SlotSet<'_>) -> CommandResult<Lsn> {
 }
 
 /// Deletes what has expired among the declared keys, so that the command sees it gone and the log says when.
-fn expire_declared(data: &mut SlotSet<'_>, id: CommandId, arguments: Arguments<'_>, node: &Node) {
+fn expire_declared(
+    data: &mut SlotSet<'_>,
+    spec: &'static CommandSpec,
+    arguments: Arguments<'_>,
+    node: &Node,
+) {
+    if !data.has_volatile_keys() || !node.may_expire() || !data.may_change() {
+        return;
+    }
     let now_ms = data.now_ms();
-    for index in keys::positions(id, arguments) {
+    for index in keys::positions_by(spec, arguments) {
         let key = arguments[index];
         let keyspace = data.keyspace(key);
         if keyspace.volatile_len() > 0 && keyspace.is_expired(key, now_ms) {
@@ -299,24 +419,22 @@ fn expire_declared(data: &mut SlotSet<'_>, id: CommandId, arguments: Arguments<'
 fn check_route(
     node: &Node,
     session: &mut Session,
-    spec: &CommandSpec,
-    id: CommandId,
+    spec: &'static CommandSpec,
     arguments: Arguments<'_>,
     ids: &mut SlotIds,
+    routes: &mut Option<Cache<Arc<ArcSwap<Routes>>, Arc<Routes>>>,
 ) -> CommandResult {
     ids.clear();
-    for index in keys::positions(id, arguments) {
-        ids.push(SlotId::of_key(arguments[index]));
-    }
+    ids.extend(keys::positions_by(spec, arguments).map(|index| SlotId::of_key(arguments[index])));
     if ids.len() > 1 {
         ids.sort_unstable();
         ids.dedup();
     }
-    let Some(cluster) = &node.cluster else { return Ok(()) };
+    let Some(routes) = routes else { return Ok(()) };
     session.asking = false;
     let Some(slot) = route::single_slot(ids.iter().copied())? else { return Ok(()) };
     let request = Request { readonly_command: spec.has(Flag::Readonly), readonly_client: session.readonly };
-    route::may_serve(&cluster.routes(), slot, request)?;
+    route::may_serve(routes.load(), slot, request)?;
     if session.readonly && !node.store.is_whole() && node.is_replica() {
         // Its slots are being copied from its master.
         return Err(CommandError::Loading);
@@ -325,11 +443,14 @@ fn check_route(
 }
 
 /// Whether a write may run now at all.
-fn check_writable(node: &Node, spec: &CommandSpec) -> CommandResult {
+fn check_writable(node: &Node, spec: &CommandSpec, config: &Config) -> CommandResult {
     if spec.has(Flag::Write) {
-        node.may_write()?;
-        if spec.has(Flag::DenyOom) && node.config.snapshot().maxmemory_policy == MaxmemoryPolicy::Noeviction {
-            node.has_memory()?;
+        node.may_write(config)?;
+        if spec.has(Flag::DenyOom)
+            && config.maxmemory_policy == MaxmemoryPolicy::Noeviction
+            && node.is_over_memory(config)
+        {
+            return Err(CommandError::Oom);
         }
     }
     Ok(())
@@ -358,16 +479,6 @@ fn refuse(
     {
         transaction.failed = true;
     }
-}
-
-fn account(node: &Node, session: &Session, id: CommandId, arguments: Arguments<'_>, microseconds: u64) {
-    node.stats.commands.add(1);
-    let stats = node.stats.command(id);
-    stats.calls.add(1);
-    stats.microseconds.add(microseconds);
-    session.info.last_command_at_ms.store(platform::wall_clock_ms(), Ordering::Relaxed);
-    session.info.set_last_command(id);
-    node.slowlog.consider(microseconds, arguments, &session.info);
 }
 
 fn multi(session: &mut Session, output: &mut Output) -> CommandResult {
@@ -411,12 +522,11 @@ fn watch(
     if session.transaction.is_some() {
         return Err(CommandError::WatchInsideMulti);
     }
-    let RunScratch { slots, ids, .. } = scratch;
-    check_route(node, session, CommandId::Watch.spec(), CommandId::Watch, arguments, ids)?;
-    let mut data = node.store.lock(ids, platform::wall_clock_ms(), slots);
-    if node.may_expire() && data.may_change() {
-        expire_declared(&mut data, CommandId::Watch, arguments, node);
-    }
+    let RunScratch { slots, ids, routes, clock, .. } = scratch;
+    let spec = CommandId::Watch.spec();
+    check_route(node, session, spec, arguments, ids, routes)?;
+    let mut data = node.store.lock(ids, clock.wall_ms(), slots);
+    expire_declared(&mut data, spec, arguments, node);
     let watching = &mut session.watching;
     for &key in &arguments[1..] {
         if !watching.keys.iter().any(|known| **known == *key) {
@@ -470,14 +580,14 @@ fn exec_queue(
     output: &mut Output,
     scratch: &mut RunScratch,
 ) -> CommandResult<Outcome> {
-    let RunScratch { slots, dice, ids } = scratch;
+    let RunScratch { slots, dice, ids, config, routes, clock, tally } = scratch;
     let mut all = SlotIds::new();
     let mut whole_keyspace = false;
     for command in queue {
         let words: SmallVec<[&[u8]; 8]> = command.arguments.iter().map(|word| &**word).collect();
         let spec = command.id.spec_for(&words);
-        check_route(node, session, spec, command.id, &words, ids)?;
-        check_writable(node, spec)?;
+        check_route(node, session, spec, &words, ids, routes)?;
+        check_writable(node, spec, config.load())?;
         all.extend(ids.iter().copied());
         whole_keyspace |= !matches!(handler(command.id), Handler::Data(_));
     }
@@ -493,7 +603,7 @@ fn exec_queue(
     }
     all.sort_unstable();
     all.dedup();
-    let now_ms = platform::wall_clock_ms();
+    let now_ms = clock.wall_ms();
     let requests: Vec<SmallVec<[&[u8]; 8]>> =
         queue.iter().map(|command| command.arguments.iter().map(|word| &**word).collect()).collect();
     let data = node.store.lock(&all, now_ms, slots);
@@ -515,12 +625,13 @@ fn exec_queue(
     reply.array(queue.len());
     let mut context = DataContext { arguments: &[], data, reply, dice };
     for (command, words) in queue.iter().zip(&requests) {
-        let started = platform::monotonic_us();
+        let started_ns = clock.now_ns;
         let start = context.reply.position();
         context.arguments = words;
         let handler = handler(command.id);
-        if node.may_expire() && context.data.may_change() && matches!(handler, Handler::Data(_)) {
-            expire_declared(&mut context.data, command.id, words, node);
+        tally.turn_to(command.id, node, session, now_ms);
+        if matches!(handler, Handler::Data(_)) {
+            expire_declared(&mut context.data, command.id.spec_for(words), words, node);
         }
         let error = match call(node, session, handler, &mut context, true) {
             Ok(Next::Reply) => None,
@@ -537,10 +648,13 @@ fn exec_queue(
             node.stats.error_replies.add(1);
             node.stats.command(command.id).failed.add(1);
         }
-        account(node, session, command.id, words, platform::monotonic_us() - started);
+        let nanoseconds = clock.read() - started_ns;
+        tally.calls += 1;
+        tally.nanoseconds += nanoseconds;
+        node.slowlog.consider(nanoseconds / 1000, words, &session.info);
     }
     let DataContext { data, .. } = { context };
-    if !all.is_empty() && !whole_keyspace && read_without_lease(node, &data) {
+    if !all.is_empty() && !whole_keyspace && read_without_lease(node, &data, clock.now_ns) {
         drop(data);
         output.withdraw(start);
         return Ok(Outcome::Hold(role_is_settled()));

@@ -30,8 +30,8 @@ impl Counter {
 pub struct CommandStats {
     /// Executions.
     pub calls: Counter,
-    /// Time in them, microseconds.
-    pub microseconds: Counter,
+    /// Time in them, nanoseconds.
+    pub nanoseconds: Counter,
     /// Refused before execution (arity, OOM, …).
     pub rejected: Counter,
     /// Answered with an error.
@@ -109,7 +109,7 @@ impl Stats {
         ];
         counters.into_iter().for_each(Counter::reset);
         for command in &self.per_command {
-            [&command.calls, &command.microseconds, &command.rejected, &command.failed]
+            [&command.calls, &command.nanoseconds, &command.rejected, &command.failed]
                 .into_iter()
                 .for_each(Counter::reset);
         }

@@ -26,8 +26,8 @@ pub struct Worker {
 
 /// Runs a worker until the node shuts down: `accepted` is closed then.
 pub async fn run(node: Arc<Node>, mut accepted: UnboundedReceiver<Accepted>) {
-    let worker =
-        Rc::new(Worker { node, gate: ReplyGate::default(), scratch: RefCell::new(RunScratch::default()) });
+    let scratch = RefCell::new(RunScratch::new(&node));
+    let worker = Rc::new(Worker { node, gate: ReplyGate::default(), scratch });
     let local = LocalSet::new();
     local
         .run_until(async {

@@ -75,7 +75,8 @@ impl Keyspace {
     /// Seconds since the key was last used (OBJECT IDLETIME).
     pub fn idle_seconds(&self, key: &[u8], now_ms: u64) -> Option<u64> {
         let entry = self.live(key, now_ms)?;
-        Some(u64::from(clock::coarse_seconds().saturating_sub(entry.used_at())))
+        let now = (clock::monotonic_ms() / 1000) as u32;
+        Some(u64::from(now.saturating_sub(entry.used_at())))
     }
 
     /// How the key's value is kept (OBJECT ENCODING).
@@ -147,8 +148,7 @@ impl Keyspace {
     }
 
     /// Changes an entry; the counts follow. `false`: it is missing.
-    fn change_entry(&mut self, key: &[u8], change: impl FnOnce(&mut Entry)) -> bool {
-        let hash = hash_of(key);
+    fn change_entry(&mut self, hash: u64, key: &[u8], change: impl FnOnce(&mut Entry)) -> bool {
         let Some(entry) = self.keys.find_mut(hash, |entry| entry.key() == key) else { return false };
         let before = (entry.memory_bytes(), entry.expires_at_ms());
         change(entry);
@@ -180,14 +180,15 @@ impl Keyspace {
 
     /// The key holds this string, whatever it held before.
     pub(crate) fn put_string(&mut self, key: &[u8], string: StringRef<'_>, expiry: Expiry) {
-        let known = self.change_entry(key, |entry| {
+        let hash = hash_of(key);
+        let known = self.change_entry(hash, key, |entry| {
             let expires_at_ms = after(expiry, entry.expires_at_ms());
             entry.set_string(key, string, expires_at_ms);
             entry.touch(clock::coarse_seconds());
         });
         if !known {
             let entry = Entry::with_string(key, string, after(expiry, None), clock::coarse_seconds());
-            self.enter(hash_of(key), entry);
+            self.enter(hash, entry);
         }
     }
 
@@ -201,10 +202,11 @@ impl Keyspace {
 
     /// The string is overwritten from `offset` on; the key must hold a string or be missing.
     pub(crate) fn splice_string(&mut self, key: &[u8], offset: usize, bytes: &[u8]) {
-        if !self.change_entry(key, |entry| entry.splice_string(key, offset, bytes)) {
+        let hash = hash_of(key);
+        if !self.change_entry(hash, key, |entry| entry.splice_string(key, offset, bytes)) {
             let mut entry = Entry::with_string(key, StringRef::Bytes(b""), None, clock::coarse_seconds());
             entry.splice_string(key, offset, bytes);
-            self.enter(hash_of(key), entry);
+            self.enter(hash, entry);
         }
     }
 
@@ -239,7 +241,7 @@ impl Keyspace {
     /// When the key expires, `None` for never; `false` when it is missing or that is so already.
     pub(crate) fn set_expiry(&mut self, key: &[u8], expires_at_ms: Option<u64>) -> bool {
         let mut is_other = false;
-        self.change_entry(key, |entry| {
+        self.change_entry(hash_of(key), key, |entry| {
             is_other = entry.expires_at_ms() != expires_at_ms;
             if is_other {
                 entry.set_expiry(expires_at_ms);

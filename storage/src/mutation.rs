@@ -15,8 +15,7 @@
 use std::borrow::Cow;
 
 use serde::de::{self, SeqAccess, Visitor};
-use serde::ser::SerializeTuple;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer};
 use serde_bytes::Bytes;
 
 /// Version of the vocabulary; a reader refuses a higher one.
@@ -131,55 +130,142 @@ mod opcode {
     pub const SORTED_SET_REMOVE: u8 = 22;
 }
 
-impl Serialize for Mutation<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl Mutation<'_> {
+    /// Appends the mutation's bytes. Written out by hand, field by field: every write passes here, and a serializer's detours
+    /// cost as much as all the rest of a record.
+    fn encode(&self, out: &mut Vec<u8>) {
+        let mut out = Encoder(out);
         macro_rules! array {
-            ($opcode:ident $(, $field:expr)*) => {{
-                let length = 1 $(+ { let _ = &$field; 1 })*;
-                let mut array = serializer.serialize_tuple(length)?;
-                array.serialize_element(&opcode::$opcode)?;
-                $(array.serialize_element(&$field)?;)*
-                array.end()
+            ($opcode:ident $(, $kind:ident $field:expr)*) => {{
+                out.array(1 $(+ { let _ = &$field; 1 })*);
+                out.uint(opcode::$opcode.into());
+                $(out.$kind($field);)*
             }};
         }
         match self {
             Self::SetString { key, value, expiry } => {
-                array!(SET_STRING, Bytes::new(key), Bytes::new(value), expiry_code(*expiry))
+                array!(SET_STRING, bin key, bin value, int expiry_code(*expiry));
             }
-            Self::SetInteger { key, value } => array!(SET_INTEGER, Bytes::new(key), value),
+            Self::SetInteger { key, value } => array!(SET_INTEGER, bin key, int *value),
             Self::SpliceString { key, offset, bytes } => {
-                array!(SPLICE_STRING, Bytes::new(key), offset, Bytes::new(bytes))
+                array!(SPLICE_STRING, bin key, uint *offset, bin bytes);
             }
-            Self::Delete { key, reason } => array!(DELETE, Bytes::new(key), reason_code(*reason)),
-            Self::ExpireAt { key, at_ms } => array!(EXPIRE_AT, Bytes::new(key), at_ms),
-            Self::Persist { key } => array!(PERSIST, Bytes::new(key)),
-            Self::Rename { from, to } => array!(RENAME, Bytes::new(from), Bytes::new(to)),
-            Self::Copy { from, to } => array!(COPY, Bytes::new(from), Bytes::new(to)),
+            Self::Delete { key, reason } => array!(DELETE, bin key, uint reason_code(*reason)),
+            Self::ExpireAt { key, at_ms } => array!(EXPIRE_AT, bin key, uint *at_ms),
+            Self::Persist { key } => array!(PERSIST, bin key),
+            Self::Rename { from, to } => array!(RENAME, bin from, bin to),
+            Self::Copy { from, to } => array!(COPY, bin from, bin to),
             Self::Restore { key, value, expiry } => {
-                array!(RESTORE, Bytes::new(key), Bytes::new(value), expiry_code(*expiry))
+                array!(RESTORE, bin key, bin value, int expiry_code(*expiry));
             }
             Self::FlushSlot => array!(FLUSH_SLOT),
-            Self::HashSet { key, pairs } => array!(HASH_SET, Bytes::new(key), Pairs(pairs)),
-            Self::HashDelete { key, fields } => array!(HASH_DELETE, Bytes::new(key), Bins(fields)),
+            Self::HashSet { key, pairs } => array!(HASH_SET, bin key, pairs pairs),
+            Self::HashDelete { key, fields } => array!(HASH_DELETE, bin key, bins fields),
             Self::ListPush { key, end, values } => {
-                array!(LIST_PUSH, Bytes::new(key), end_code(*end), Bins(values))
+                array!(LIST_PUSH, bin key, uint end_code(*end), bins values);
             }
-            Self::ListPop { key, end, count } => array!(LIST_POP, Bytes::new(key), end_code(*end), count),
-            Self::ListSet { key, index, value } => {
-                array!(LIST_SET, Bytes::new(key), index, Bytes::new(value))
+            Self::ListPop { key, end, count } => {
+                array!(LIST_POP, bin key, uint end_code(*end), uint *count);
             }
-            Self::ListInsert { key, index, value } => {
-                array!(LIST_INSERT, Bytes::new(key), index, Bytes::new(value))
-            }
-            Self::ListRemove { key, indexes } => array!(LIST_REMOVE, Bytes::new(key), indexes),
-            Self::ListTrim { key, start, length } => array!(LIST_TRIM, Bytes::new(key), start, length),
-            Self::SetAdd { key, members } => array!(SET_ADD, Bytes::new(key), Bins(members)),
-            Self::SetRemove { key, members } => array!(SET_REMOVE, Bytes::new(key), Bins(members)),
-            Self::SortedSetAdd { key, entries } => array!(SORTED_SET_ADD, Bytes::new(key), Scores(entries)),
-            Self::SortedSetRemove { key, members } => {
-                array!(SORTED_SET_REMOVE, Bytes::new(key), Bins(members))
-            }
+            Self::ListSet { key, index, value } => array!(LIST_SET, bin key, uint *index, bin value),
+            Self::ListInsert { key, index, value } => array!(LIST_INSERT, bin key, uint *index, bin value),
+            Self::ListRemove { key, indexes } => array!(LIST_REMOVE, bin key, uints indexes),
+            Self::ListTrim { key, start, length } => array!(LIST_TRIM, bin key, uint *start, uint *length),
+            Self::SetAdd { key, members } => array!(SET_ADD, bin key, bins members),
+            Self::SetRemove { key, members } => array!(SET_REMOVE, bin key, bins members),
+            Self::SortedSetAdd { key, entries } => array!(SORTED_SET_ADD, bin key, scores entries),
+            Self::SortedSetRemove { key, members } => array!(SORTED_SET_REMOVE, bin key, bins members),
         }
+    }
+}
+
+/// MessagePack's forms (msgpack.org, "Specification"), each number and length in its shortest.
+struct Encoder<'o>(&'o mut Vec<u8>);
+
+impl Encoder<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// A marker, then the number in as many bytes as the marker stands for.
+    fn number<const BYTES: usize>(&mut self, marker: u8, number: [u8; BYTES]) {
+        self.0.reserve(1 + BYTES);
+        self.0.push(marker);
+        self.put(&number);
+    }
+
+    fn length(length: usize) -> u32 {
+        u32::try_from(length).expect("a record's length has 32 bits")
+    }
+
+    fn array(&mut self, length: usize) {
+        match Self::length(length) {
+            length @ ..=FIX_ARRAY_MAX => self.0.push(FIX_ARRAY | length as u8),
+            length => match u16::try_from(length) {
+                Ok(length) => self.number(0xdc, length.to_be_bytes()),
+                Err(_) => self.number(ARRAY_32, length.to_be_bytes()),
+            },
+        }
+    }
+
+    fn uint(&mut self, number: u64) {
+        match number {
+            0..=0x7f => self.0.push(number as u8),
+            0x80..=0xff => self.number(0xcc, [number as u8]),
+            0x100..=0xffff => self.number(0xcd, (number as u16).to_be_bytes()),
+            0x1_0000..=0xffff_ffff => self.number(0xce, (number as u32).to_be_bytes()),
+            _ => self.number(0xcf, number.to_be_bytes()),
+        }
+    }
+
+    fn int(&mut self, number: i64) {
+        match number {
+            0.. => self.uint(number as u64),
+            -0x20..=-1 => self.0.push(number as u8),
+            -0x80..=-0x21 => self.number(0xd0, [number as u8]),
+            -0x8000..=-0x81 => self.number(0xd1, (number as i16).to_be_bytes()),
+            -0x8000_0000..=-0x8001 => self.number(0xd2, (number as i32).to_be_bytes()),
+            _ => self.number(0xd3, number.to_be_bytes()),
+        }
+    }
+
+    fn bin(&mut self, bytes: &[u8]) {
+        self.0.reserve(5 + bytes.len());
+        let length = Self::length(bytes.len());
+        match length {
+            0..=0xff => self.number(0xc4, [length as u8]),
+            0x100..=0xffff => self.number(0xc5, (length as u16).to_be_bytes()),
+            _ => self.number(0xc6, length.to_be_bytes()),
+        }
+        self.put(bytes);
+    }
+
+    fn bins(&mut self, bins: &[Bin<'_>]) {
+        self.array(bins.len());
+        bins.iter().for_each(|bin| self.bin(bin));
+    }
+
+    fn pairs(&mut self, pairs: &[(Bin<'_>, Bin<'_>)]) {
+        self.array(pairs.len());
+        for (first, second) in pairs {
+            self.array(2);
+            self.bin(first);
+            self.bin(second);
+        }
+    }
+
+    fn scores(&mut self, entries: &[(f64, Bin<'_>)]) {
+        self.array(entries.len());
+        for (score, member) in entries {
+            self.array(2);
+            self.number(0xcb, score.to_be_bytes());
+            self.bin(member);
+        }
+    }
+
+    fn uints(&mut self, numbers: &[u64]) {
+        self.array(numbers.len());
+        numbers.iter().for_each(|&number| self.uint(number));
     }
 }
 
@@ -300,28 +386,6 @@ impl<'de, A: SeqAccess<'de>> Fields<'_, A> {
     }
 }
 
-struct Bins<'b, 'a>(&'b [Bin<'a>]);
-struct Pairs<'b, 'a>(&'b [(Bin<'a>, Bin<'a>)]);
-struct Scores<'b, 'a>(&'b [(f64, Bin<'a>)]);
-
-impl Serialize for Bins<'_, '_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|bin| Bytes::new(bin)))
-    }
-}
-
-impl Serialize for Pairs<'_, '_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|(a, b)| (Bytes::new(a), Bytes::new(b))))
-    }
-}
-
-impl Serialize for Scores<'_, '_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|(score, member)| (score, Bytes::new(member))))
-    }
-}
-
 fn expiry_code(expiry: Expiry) -> i64 {
     match expiry {
         Expiry::Clear => 0,
@@ -338,7 +402,7 @@ fn expiry_of<E: de::Error>(code: i64) -> Result<Expiry, E> {
     }
 }
 
-fn end_code(end: ListEnd) -> u8 {
+fn end_code(end: ListEnd) -> u64 {
     match end {
         ListEnd::Left => 0,
         ListEnd::Right => 1,
@@ -353,7 +417,7 @@ fn end_of<E: de::Error>(code: u8) -> Result<ListEnd, E> {
     }
 }
 
-fn reason_code(reason: DeleteReason) -> u8 {
+fn reason_code(reason: DeleteReason) -> u64 {
     match reason {
         DeleteReason::Command => 0,
         DeleteReason::Expired => 1,
@@ -385,8 +449,9 @@ pub struct DecodeError {
 /// nothing.
 #[derive(Default, Debug)]
 pub struct BodyBuilder {
-    /// `array(count)` in its one-byte form stands at the front; [`Self::finish`] widens it when it must.
+    /// The room in front, then `array(count)` in its one-byte form, which [`Self::finish`] widens when it must.
     bytes: Vec<u8>,
+    room: usize,
     count: u32,
 }
 
@@ -395,14 +460,20 @@ const FIX_ARRAY_MAX: u32 = 15;
 const ARRAY_32: u8 = 0xdd;
 
 impl BodyBuilder {
+    /// Bodies that stand behind `room` bytes for whoever finishes the record; see [`Self::finish_behind`].
+    pub fn behind(room: usize) -> Self {
+        Self { room, ..Self::default() }
+    }
+
     /// Adds a mutation.
     pub fn push(&mut self, mutation: &Mutation<'_>) {
         if self.count == 0 {
             self.bytes.clear();
+            self.bytes.resize(self.room, 0);
             self.bytes.push(FIX_ARRAY);
         }
         self.count += 1;
-        rmp_serde::encode::write(&mut self.bytes, mutation).expect("encoding into memory cannot fail");
+        mutation.encode(&mut self.bytes);
     }
 
     /// Whether nothing was added since the last [`Self::clear`].
@@ -412,16 +483,22 @@ impl BodyBuilder {
 
     /// The finished body; empty when nothing was added. The builder must be cleared before the next push.
     pub fn finish(&mut self) -> &[u8] {
+        let room = self.room;
+        self.finish_behind().get(room..).unwrap_or_default()
+    }
+
+    /// The room in front and the finished body; nothing at all when nothing was added. As [`Self::finish`].
+    pub fn finish_behind(&mut self) -> &mut [u8] {
         match self.count {
-            0 => return &[],
-            1..=FIX_ARRAY_MAX => self.bytes[0] = FIX_ARRAY | self.count as u8,
+            0 => return &mut [],
+            1..=FIX_ARRAY_MAX => self.bytes[self.room] = FIX_ARRAY | self.count as u8,
             _ => {
                 let mut header = [ARRAY_32, 0, 0, 0, 0];
                 header[1..].copy_from_slice(&self.count.to_be_bytes());
-                self.bytes.splice(..1, header);
+                self.bytes.splice(self.room..=self.room, header);
             }
         }
-        &self.bytes
+        &mut self.bytes
     }
 
     /// Forgets everything but keeps a bounded amount of memory for the next record.
@@ -569,6 +646,46 @@ mod tests {
         let mut builder = BodyBuilder::default();
         builder.push(&Mutation::SetString { key: bin("k"), value: bin("v"), expiry: Expiry::Clear });
         assert_eq!(builder.finish(), [0x91, 0x94, 1, 0xc4, 1, b'k', 0xc4, 1, b'v', 0]);
+    }
+
+    /// What a serializer makes of a mutation of these fields.
+    fn serialized(fields: impl serde::Serialize) -> Vec<u8> {
+        [&[FIX_ARRAY | 1], &*rmp_serde::to_vec(&fields).unwrap()].concat()
+    }
+
+    #[test]
+    fn numbers_and_lengths_of_every_form_are_written_as_a_serializer_writes_them() {
+        let mut builder = BodyBuilder::default();
+        let mut check = |mutation: Mutation<'_>, expected: Vec<u8>| {
+            builder.clear();
+            builder.push(&mutation);
+            let body = builder.finish();
+            assert_eq!(body, expected);
+            assert_eq!(decoded(body).unwrap(), [mutation]);
+        };
+        let key = Bytes::new(b"k");
+        for bits in 0..64 {
+            for near in [-1i64, 0, 1] {
+                let number = (1i64 << bits).wrapping_add(near);
+                for value in [number, number.wrapping_neg()] {
+                    check(Mutation::SetInteger { key: bin("k"), value }, serialized((2, key, value)));
+                }
+                let at_ms = number as u64;
+                check(Mutation::ExpireAt { key: bin("k"), at_ms }, serialized((5, key, at_ms)));
+            }
+        }
+        for length in [0, 1, 15, 16, 255, 256, 65_535, 65_536, 70_000] {
+            let value = vec![7; length];
+            let expected = serialized((3, key, 9, Bytes::new(&value)));
+            check(Mutation::SpliceString { key: bin("k"), offset: 9, bytes: value.into() }, expected);
+            let indexes: Vec<u64> = (0..length as u64).collect();
+            let expected = serialized((17, key, &indexes));
+            check(Mutation::ListRemove { key: bin("k"), indexes }, expected);
+            let expected = serialized((19, key, vec![key; length]));
+            check(Mutation::SetAdd { key: bin("k"), members: vec![bin("k"); length] }, expected);
+            let expected = serialized((21, key, vec![(0.1, key); length]));
+            check(Mutation::SortedSetAdd { key: bin("k"), entries: vec![(0.1, bin("k")); length] }, expected);
+        }
     }
 
     #[test]

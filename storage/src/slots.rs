@@ -5,12 +5,14 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use holdfast_words::{Lsn, SLOT_COUNT, SlotId, SlotSequence};
+use holdfast_words::{Epoch, Lsn, SLOT_COUNT, SlotId, SlotSequence};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::apply::{Applied, ApplyError, apply};
 use crate::keyspace::Keyspace;
-use crate::log::{AppendError, Log, MORE_FOLLOWS, RecordHeader, RecordKind, RecordView, encode_record};
+use crate::log::{
+    AppendError, Log, MORE_FOLLOWS, RECORD_HEADER_SIZE, RecordHeader, RecordKind, RecordView, finish_record,
+};
 use crate::mutation::{BodyBuilder, DecodeError, Mutation, decode_body};
 use crate::platform::sabotage::{self, Switch};
 use crate::types::ValueRef;
@@ -324,36 +326,70 @@ impl Slots {
             ids.is_sorted_by(|a, b| a < b),
             "slots are locked in order, or two commands could block each other"
         );
-        let Scratch { first, more, record } = scratch;
-        while more.len() + 1 < ids.len() {
-            more.push(BodyBuilder::default());
+        let Scratch { first, more, group } = scratch;
+        let hold = |id: SlotId, body| Held { id, slot: self.slots[id.index()].lock(), before: None, body };
+        let mut held = smallvec::SmallVec::new();
+        if let Some((&id, others)) = ids.split_first() {
+            held.push(hold(id, first));
+            while more.len() < others.len() {
+                more.push(Scratch::body());
+            }
+            held.extend(others.iter().zip(more).map(|(&id, body)| hold(id, body)));
         }
-        let mut bodies = std::iter::once(first).chain(more.iter_mut());
-        let held = ids
-            .iter()
-            .map(|&id| {
-                let slot = self.slots[id.index()].lock();
-                let before = Counted::of(&slot);
-                Held { id, slot, before, body: bodies.next().expect("one body for each slot") }
-            })
-            .collect();
-        SlotSet { slots: self, log, held, now_ms, record, visited_lsn: Cell::default() }
+        SlotSet { slots: self, log, held, now_ms, group, visited_lsn: Cell::default() }
     }
 }
 
 /// Memory that a worker lends to one command after the other.
-#[derive(Default)]
 pub struct Scratch {
     first: BodyBuilder,
     more: Vec<BodyBuilder>,
-    record: Vec<u8>,
+    group: Vec<u8>,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self { first: Self::body(), more: Vec::new(), group: Vec::new() }
+    }
+}
+
+impl Scratch {
+    /// Bodies grow behind the place of their record's header, so that nothing is moved when the record is finished.
+    fn body() -> BodyBuilder {
+        BodyBuilder::behind(RECORD_HEADER_SIZE)
+    }
 }
 
 struct Held<'a> {
     id: SlotId,
     slot: MutexGuard<'a, Slot>,
-    before: Counted,
+    /// The counts before the command's first mutation.
+    before: Option<Counted>,
     body: &'a mut BodyBuilder,
+}
+
+impl Held<'_> {
+    /// Keys that the command has added so far, or taken away.
+    fn new_keys(&self) -> i64 {
+        let now = self.slot.keyspace.len();
+        now as i64 - self.before.as_ref().map_or(now, |before| before.keys) as i64
+    }
+
+    /// The record of what the command did here.
+    fn finish_record(&mut self, epoch: Epoch, now_ms: u64, more_follow: bool) -> &mut [u8] {
+        self.slot.sequence = self.slot.sequence.next();
+        let header = RecordHeader {
+            kind: RecordKind::Mutations,
+            flags: if more_follow { MORE_FOLLOWS } else { 0 },
+            slot: self.id,
+            epoch,
+            sequence: self.slot.sequence,
+            wall_clock_ms: now_ms,
+        };
+        let record = self.body.finish_behind();
+        finish_record(record, &header);
+        record
+    }
 }
 
 /// The slots of one command (or transaction, or script), locked. Reads see the state as of `now_ms`: what has expired by
@@ -363,7 +399,8 @@ pub struct SlotSet<'a> {
     log: &'a Log,
     held: smallvec::SmallVec<[Held<'a>; 1]>,
     now_ms: u64,
-    record: &'a mut Vec<u8>,
+    /// Records of several slots, one after the other.
+    group: &'a mut Vec<u8>,
     /// The newest LSN of the slots that were visited without being held.
     visited_lsn: Cell<Lsn>,
 }
@@ -433,8 +470,7 @@ impl SlotSet<'_> {
 
     /// Number of keys in all slots, with what this command has changed so far.
     pub fn key_count(&self) -> u64 {
-        let unsettled: i64 =
-            self.held.iter().map(|held| held.slot.keyspace.len() as i64 - held.before.keys as i64).sum();
+        let unsettled: i64 = self.held.iter().map(Held::new_keys).sum();
         self.slots.key_count().saturating_add_signed(unsettled)
     }
 
@@ -456,6 +492,9 @@ impl SlotSet<'_> {
 
     fn mutate_at(&mut self, position: usize, mutation: &Mutation<'_>) -> Applied {
         let held = &mut self.held[position];
+        if held.before.is_none() {
+            held.before = Some(Counted::of(&held.slot));
+        }
         match held.slot.apply(mutation) {
             Ok(applied) => {
                 if applied.changed > 0 {
@@ -484,6 +523,11 @@ impl SlotSet<'_> {
         !self.slots.closed.load(Ordering::SeqCst)
     }
 
+    /// Whether a key of the held slots expires.
+    pub fn has_volatile_keys(&self) -> bool {
+        self.held.iter().any(|held| held.slot.keyspace.volatile_len() > 0)
+    }
+
     /// Whether the command has changed anything so far.
     pub fn has_changes(&self) -> bool {
         self.held.iter().any(|held| !held.body.is_empty())
@@ -497,36 +541,28 @@ impl SlotSet<'_> {
     pub fn commit(mut self) -> Result<Lsn, AppendError> {
         let mut left = self.held.iter().filter(|held| !held.body.is_empty()).count();
         if left > 0 {
-            self.record.clear();
             let epoch = self.log.epoch();
-            for held in self.held.iter_mut().filter(|held| !held.body.is_empty()) {
-                left -= 1;
-                held.slot.sequence = held.slot.sequence.next();
-                let header = RecordHeader {
-                    kind: RecordKind::Mutations,
-                    flags: if left > 0 { MORE_FOLLOWS } else { 0 },
-                    slot: held.id,
-                    epoch,
-                    sequence: held.slot.sequence,
-                    wall_clock_ms: self.now_ms,
-                };
-                encode_record(self.record, &header, held.body.finish());
-            }
-            let appended = self.log.append(self.record.as_mut_slice());
-            if appended.is_err() {
-                // Nobody commits them any more, and no reply may show them: it would wait for an LSN that never comes.
+            let appended = if let ([held], 1) = (&mut *self.held, left) {
+                self.log.append(held.finish_record(epoch, self.now_ms, false))
+            } else {
+                self.group.clear();
                 for held in self.held.iter_mut().filter(|held| !held.body.is_empty()) {
-                    held.slot.newest_lsn = Lsn(u64::MAX);
-                    held.body.clear();
+                    left -= 1;
+                    self.group.extend_from_slice(held.finish_record(epoch, self.now_ms, left > 0));
+                }
+                self.log.append(self.group)
+            };
+            // Should it have failed, nobody commits them any more, and no reply may show them: it would wait for an LSN that
+            // never comes.
+            let newest_lsn = *appended.as_ref().unwrap_or(&Lsn(u64::MAX));
+            for held in self.held.iter_mut().filter(|held| !held.body.is_empty()) {
+                held.slot.newest_lsn = newest_lsn;
+                held.body.clear();
+                if let Some(before) = held.before.take() {
+                    self.slots.settle(&before, &held.slot);
                 }
             }
-            let end = appended?;
-            for held in self.held.iter_mut().filter(|held| !held.body.is_empty()) {
-                held.slot.newest_lsn = end;
-                held.body.clear();
-                self.slots.settle(&held.before, &held.slot);
-                held.before = Counted::of(&held.slot);
-            }
+            appended?;
         }
         let held_lsn = self.held.iter().map(|held| held.slot.newest_lsn).max().unwrap_or_default();
         Ok(held_lsn.max(self.visited_lsn.get()))

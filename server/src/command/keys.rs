@@ -9,7 +9,11 @@ use crate::resp::Arguments;
 /// The places of a command's keys. What the arguments do not allow to tell (a number of keys that is none) is no key: the
 /// command refuses it with its own words before it looks at any.
 pub fn positions(id: CommandId, arguments: Arguments<'_>) -> Positions<'_> {
-    let spec = id.spec_for(arguments);
+    positions_by(id.spec_for(arguments), arguments)
+}
+
+/// As [`positions`], by the row that the arguments are for.
+pub fn positions_by<'a>(spec: &'static CommandSpec, arguments: Arguments<'a>) -> Positions<'a> {
     if spec.has(Flag::MovableKeys) {
         Positions { arguments, specs: spec.key_specs, range: Places::NONE }
     } else {

@@ -248,7 +248,7 @@ fn modules(_: &Node, _: &mut String) {}
 fn commandstats(node: &Node, text: &mut String) {
     for id in CommandId::all() {
         let stats = node.stats.command(id);
-        let (calls, microseconds) = (stats.calls.get(), stats.microseconds.get());
+        let (calls, microseconds) = (stats.calls.get(), stats.nanoseconds.get() / 1000);
         if calls > 0 || stats.rejected.get() > 0 || stats.failed.get() > 0 {
             line(
                 text,

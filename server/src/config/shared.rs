@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, Cache, Guard};
 use parking_lot::Mutex;
 
 use super::directives::{DIRECTIVES, Status, find};
@@ -18,7 +18,7 @@ use crate::{glob, platform};
 /// The node's configuration. Reading takes no lock.
 #[derive(Debug)]
 pub struct SharedConfig {
-    current: ArcSwap<Config>,
+    current: Arc<ArcSwap<Config>>,
     values: Mutex<Values>,
     file: Option<PathBuf>,
     not_needed: Vec<String>,
@@ -80,7 +80,7 @@ impl SharedConfig {
             _ => None,
         };
         Ok(Self {
-            current: ArcSwap::from_pointee(values.config()),
+            current: Arc::new(ArcSwap::from_pointee(values.config())),
             values: Mutex::new(values),
             file,
             not_needed,
@@ -90,6 +90,12 @@ impl SharedConfig {
     /// The configuration as it is now.
     pub fn snapshot(&self) -> Guard<Arc<Config>> {
         self.current.load()
+    }
+
+    /// The configuration for whoever looks at it with every command: `load` gives the newest, and takes no more than a look
+    /// whether there is a newer one.
+    pub fn at_hand(&self) -> Cache<Arc<ArcSwap<Config>>, Arc<Config>> {
+        Cache::new(self.current.clone())
     }
 
     /// The file that the configuration was read from.
@@ -105,11 +111,6 @@ impl SharedConfig {
     /// Longest argument of a request.
     pub fn proto_max_bulk_len(&self) -> usize {
         self.snapshot().proto_max_bulk_len
-    }
-
-    /// Most memory for data; 0 for no limit.
-    pub fn maxmemory(&self) -> u64 {
-        self.snapshot().maxmemory
     }
 
     /// Replicas without which writes are refused.

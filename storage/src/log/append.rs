@@ -146,7 +146,8 @@ impl Log {
         let mut at = 0;
         while at < batch.len() {
             let room = writer.active.reserved.saturating_sub(writer.active.end_offset()) as usize;
-            let mut fits = 0;
+            let rest = batch.len() - at;
+            let mut fits = if rest <= room { rest } else { 0 };
             while let Some(length) = group_length(&batch[at + fits..])
                 && fits + length <= room
             {

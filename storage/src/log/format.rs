@@ -161,19 +161,26 @@ const fn mix(lsn: Lsn) -> u32 {
 /// Appends a record to `out`. Its CRC is finished by [`place_records`] once its LSN is known.
 pub fn encode_record(out: &mut Vec<u8>, header: &RecordHeader, body: &[u8]) {
     let start = out.len();
-    let length = RECORD_HEADER_SIZE + body.len();
-    assert!(length <= RECORD_SIZE_MAX, "a record of {length} bytes");
-    out.reserve(length);
-    out.extend_from_slice(&(length as u32).to_le_bytes());
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&[header.kind.code(), header.flags]);
-    out.extend_from_slice(&header.slot.number().to_le_bytes());
-    out.extend_from_slice(&header.epoch.0.to_le_bytes());
-    out.extend_from_slice(&header.sequence.0.to_le_bytes());
-    out.extend_from_slice(&header.wall_clock_ms.to_le_bytes());
+    out.reserve(RECORD_HEADER_SIZE + body.len());
+    out.extend_from_slice(&[0; RECORD_HEADER_SIZE]);
     out.extend_from_slice(body);
-    let crc = crc32fast::hash(&out[start + 8..]);
-    out[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
+    finish_record(&mut out[start..], header);
+}
+
+/// Fills in the header of a record whose body stands in its place already, behind [`RECORD_HEADER_SIZE`] bytes of room. As
+/// [`encode_record`].
+pub fn finish_record(record: &mut [u8], header: &RecordHeader) {
+    let length = record.len();
+    assert!((RECORD_HEADER_SIZE..=RECORD_SIZE_MAX).contains(&length), "a record of {length} bytes");
+    record[..4].copy_from_slice(&(length as u32).to_le_bytes());
+    record[8] = header.kind.code();
+    record[FLAGS_AT] = header.flags;
+    record[10..12].copy_from_slice(&header.slot.number().to_le_bytes());
+    record[12..20].copy_from_slice(&header.epoch.0.to_le_bytes());
+    record[20..28].copy_from_slice(&header.sequence.0.to_le_bytes());
+    record[28..RECORD_HEADER_SIZE].copy_from_slice(&header.wall_clock_ms.to_le_bytes());
+    let crc = crc32fast::hash(&record[8..]);
+    record[4..8].copy_from_slice(&crc.to_le_bytes());
 }
 
 /// Finishes the CRCs of encoded records that will stand from `lsn` on.

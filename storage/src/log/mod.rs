@@ -46,7 +46,7 @@ use parking_lot::Mutex;
 pub use error::{AppendError, LogHealth, OpenError, ReadError, VisitError};
 pub use format::{
     EpochHistory, MORE_FOLLOWS, RECORD_HEADER_SIZE, RecordHeader, RecordKind, RecordView,
-    SEGMENT_HEADER_SIZE, encode_record, record_length,
+    SEGMENT_HEADER_SIZE, encode_record, finish_record, record_length,
 };
 pub use positions::{AckPoint, Commit, Positions};
 pub use recovery::RecordVisitor;

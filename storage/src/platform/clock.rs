@@ -1,6 +1,7 @@
 //! Clocks. The wall clock may jump; the monotonic one never goes back.
 
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 #[cfg(feature = "simulation")]
@@ -22,12 +23,26 @@ pub fn wall_clock_ms() -> u64 {
 
 /// Microseconds since some moment of this process.
 pub fn monotonic_us() -> u64 {
+    monotonic_ns() / 1000
+}
+
+/// Nanoseconds since some moment of this process.
+pub fn monotonic_ns() -> u64 {
+    let ns = read_monotonic_ns();
+    let seconds = (ns / 1_000_000_000) as u32;
+    if COARSE_SECONDS.load(Ordering::Relaxed) != seconds {
+        COARSE_SECONDS.store(seconds, Ordering::Relaxed);
+    }
+    ns
+}
+
+fn read_monotonic_ns() -> u64 {
     #[cfg(feature = "simulation")]
     if let Some(world) = simulation::world() {
-        return world.monotonic_us();
+        return world.monotonic_us() * 1000;
     }
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    START.elapsed().as_micros() as u64
+    START.elapsed().as_nanos() as u64
 }
 
 /// Milliseconds since some moment of this process.
@@ -35,12 +50,15 @@ pub fn monotonic_ms() -> u64 {
     monotonic_us() / 1000
 }
 
-/// Seconds since some moment before this process, by a clock that costs next to nothing and may lag by some milliseconds.
+/// Where [`monotonic_ns`] stood, in whole seconds, when anybody last read it. Wraps around after 136 years.
+static COARSE_SECONDS: AtomicU32 = AtomicU32::new(0);
+
+/// Seconds on the monotonic clock as of its last reading in this process: it costs nothing, and is as good as new where commands
+/// are timed.
 pub fn coarse_seconds() -> u32 {
     #[cfg(feature = "simulation")]
     if let Some(world) = simulation::world() {
         return (world.monotonic_us() / 1_000_000) as u32;
     }
-    // Wraps around after 136 years.
-    rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse).tv_sec as u32
+    COARSE_SECONDS.load(Ordering::Relaxed)
 }

@@ -88,25 +88,37 @@ impl SlotRange {
     }
 }
 
-/// CRC16/XMODEM: polynomial 0x1021, initial value 0, nothing reflected.
+/// CRC16/XMODEM: polynomial 0x1021, initial value 0, nothing reflected. Eight bytes a step: every command waits for its key's.
 pub fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |crc, &byte| (crc << 8) ^ CRC16_TABLE[usize::from((crc >> 8) as u8 ^ byte)])
+    let (steps, rest) = bytes.as_chunks::<8>();
+    let crc = steps.iter().fold(0u16, |crc, step| {
+        let [high, low] = crc.to_be_bytes();
+        let [a, b, c, d, e, f, g, h] = *step;
+        let of = |distance: usize, byte: u8| CRC16_TABLES[distance][usize::from(byte)];
+        of(7, a ^ high) ^ of(6, b ^ low) ^ of(5, c) ^ of(4, d) ^ of(3, e) ^ of(2, f) ^ of(1, g) ^ of(0, h)
+    });
+    rest.iter().fold(crc, |crc, &byte| (crc << 8) ^ CRC16_TABLES[0][usize::from((crc >> 8) as u8 ^ byte)])
 }
 
-const CRC16_TABLE: [u16; 256] = {
-    let mut table = [0u16; 256];
+/// By how many zero bytes follow it, then by byte: what a byte adds to the CRC.
+static CRC16_TABLES: [[u16; 256]; 8] = {
+    let mut tables = [[0u16; 256]; 8];
     let mut byte = 0;
     while byte < 256 {
         let mut crc = (byte as u16) << 8;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 0x8000 != 0 { (crc << 1) ^ 0x1021 } else { crc << 1 };
-            bit += 1;
+        let mut distance = 0;
+        while distance < tables.len() {
+            let mut bit = 0;
+            while bit < 8 {
+                crc = if crc & 0x8000 != 0 { (crc << 1) ^ 0x1021 } else { crc << 1 };
+                bit += 1;
+            }
+            tables[distance][byte] = crc;
+            distance += 1;
         }
-        table[byte] = crc;
         byte += 1;
     }
-    table
+    tables
 };
 
 #[cfg(test)]
@@ -116,6 +128,19 @@ mod tests {
     #[test]
     fn crc16_has_the_check_value_of_the_specification() {
         assert_eq!(crc16(b"123456789"), 0x31C3);
+    }
+
+    #[test]
+    fn crc16_of_any_length_is_what_a_bit_at_a_time_gives() {
+        let bytes: Vec<u8> = (0..40u32).map(|number| (number * 167 % 251) as u8).collect();
+        for length in 0..=bytes.len() {
+            let expected = bytes[..length].iter().fold(0u16, |crc, &byte| {
+                (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
+                    if crc & 0x8000 != 0 { (crc << 1) ^ 0x1021 } else { crc << 1 }
+                })
+            });
+            assert_eq!(crc16(&bytes[..length]), expected, "{length} bytes");
+        }
     }
 
     #[test]
