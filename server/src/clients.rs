@@ -1,12 +1,13 @@
 //! Who is connected: what CLIENT LIST, CLIENT KILL and INFO see of the clients of all workers.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use crate::command::CommandId;
 
@@ -48,7 +49,7 @@ pub struct ClientInfo {
     /// Somebody wants the connection closed.
     pub killed: AtomicBool,
     /// Wakes the connection's task, after `killed` or when output may be sent.
-    pub wake: Notify,
+    pub wake: Call,
 }
 
 impl ClientInfo {
@@ -69,7 +70,48 @@ impl ClientInfo {
     /// Closes the connection soon.
     pub fn kill(&self) {
         self.killed.store(true, Ordering::Release);
-        self.wake.notify_one();
+        self.wake.call();
+    }
+}
+
+/// Calls one task. A call that comes while nobody listens is kept; several are one. Listening again and again costs next to
+/// nothing, which is what a connection does between any two reads.
+#[derive(Debug, Default)]
+pub struct Call {
+    is_called: AtomicBool,
+    listener: Mutex<Option<Waker>>,
+}
+
+impl Call {
+    /// Calls the task that listens, or the next one that will.
+    pub fn call(&self) {
+        self.is_called.store(true, Ordering::SeqCst);
+        if let Some(listener) = &*self.listener.lock() {
+            listener.wake_by_ref();
+        }
+    }
+
+    /// Ready after a call, which is taken up by this.
+    pub fn poll_called(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.take() {
+            return Poll::Ready(());
+        }
+        let mut listener = self.listener.lock();
+        if !listener.as_ref().is_some_and(|known| known.will_wake(context.waker())) {
+            *listener = Some(context.waker().clone());
+        }
+        drop(listener);
+        // A call that came in between may have found the one who listened before.
+        if self.take() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Ends after a call.
+    pub async fn called(&self) {
+        poll_fn(|context| self.poll_called(context)).await;
+    }
+
+    fn take(&self) -> bool {
+        self.is_called.load(Ordering::SeqCst) && self.is_called.swap(false, Ordering::SeqCst)
     }
 }
 
@@ -101,7 +143,7 @@ impl Clients {
             no_touch: AtomicBool::new(false),
             readonly: AtomicBool::new(false),
             killed: AtomicBool::new(false),
-            wake: Notify::new(),
+            wake: Call::default(),
         });
         self.connected.lock().insert(info.id, info.clone());
         info
@@ -125,5 +167,33 @@ impl Clients {
     /// The client with this id.
     pub fn get(&self, id: u64) -> Option<Arc<ClientInfo>> {
         self.connected.lock().get(&id).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_reaches_who_listens_and_is_kept_for_who_will() {
+        let call = Arc::new(Call::default());
+        call.call();
+        call.call();
+        let mut nobody = Context::from_waker(Waker::noop());
+        assert!(call.poll_called(&mut nobody).is_ready());
+        assert!(call.poll_called(&mut nobody).is_pending(), "several calls are one");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (started, waits) = tokio::sync::oneshot::channel();
+            let listening = call.clone();
+            let listens = tokio::spawn(async move {
+                started.send(()).unwrap();
+                listening.called().await;
+            });
+            waits.await.unwrap();
+            let caller = call.clone();
+            std::thread::spawn(move || caller.call());
+            listens.await.unwrap();
+        });
     }
 }

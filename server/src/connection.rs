@@ -2,12 +2,13 @@
 //! that accepted it and never leaves that worker.
 
 use std::cell::RefCell;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 
 use tokio::io::AsyncReadExt;
 
@@ -20,8 +21,10 @@ use crate::run::{self, Outcome};
 use crate::session::Session;
 use crate::worker::Worker;
 
-/// Bytes asked of the socket at once, as Redis does (PROTO_IOBUF_LEN).
+/// Bytes asked of the socket at once, as Redis does (PROTO_IOBUF_LEN), where a request has begun that is not there as a whole.
 const READ_BYTES: usize = 16 * 1024;
+/// Bytes asked of the socket at once where none has.
+const SHARED_BYTES: usize = 64 * 1024;
 /// A connection with this much unsent output is not read from until some of it is gone.
 const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
 
@@ -31,8 +34,8 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, info: Arc<ClientInfo>)
     let outlet =
         Rc::new(Outlet { stream: output, info: info.clone(), output: RefCell::new(Output::default()) });
     let session = Session::new(info.clone(), !worker.node.password_required());
-    let mut connection =
-        Connection { worker, input, outlet, session, parser: RequestParser::default(), unread: Vec::new() };
+    let parser = RequestParser::default();
+    let mut connection = Connection { worker, input, outlet, session, parser, unread: Vec::new() };
     if let Err(error) = connection.run().await
         && !matches!(
             error.kind(),
@@ -52,7 +55,8 @@ struct Connection {
     outlet: Rc<Outlet>,
     session: Session,
     parser: RequestParser,
-    /// Bytes read and not yet run.
+    /// Bytes read and not yet run; between turns they are the beginning of a request, and nearly always none. What is read
+    /// where there are none goes to the worker's buffer first, so that an idle connection has no memory for it.
     unread: Vec<u8>,
 }
 
@@ -85,16 +89,25 @@ impl Connection {
         }
     }
 
-    /// More input, or somebody wants the task's attention.
+    /// More input, which stands in `unread` or the worker's buffer and is to be run before anything is waited for; or somebody
+    /// wants the task's attention.
     async fn event(&mut self) -> io::Result<Event> {
-        if self.unread.capacity() - self.unread.len() < READ_BYTES {
-            self.unread.reserve(READ_BYTES);
-        }
-        tokio::select! {
-            biased;
-            read = self.input.read_buf(&mut self.unread) => read.map(Event::Read),
-            () = self.session.info.wake.notified() => Ok(Event::Woken),
-        }
+        let Self { worker, input, unread, session, .. } = self;
+        poll_fn(|context| {
+            let mut shared = worker.input.borrow_mut();
+            let (buffer, room) = match unread.is_empty() {
+                true => (&mut *shared, SHARED_BYTES),
+                false => (&mut *unread, READ_BYTES),
+            };
+            if buffer.capacity() - buffer.len() < room {
+                buffer.reserve(room);
+            }
+            if let Poll::Ready(read) = pin!(input.read_buf(buffer)).poll(context) {
+                return Poll::Ready(read.map(Event::Read));
+            }
+            session.info.wake.poll_called(context).map(|()| Ok(Event::Woken))
+        })
+        .await
     }
 
     /// Runs every whole request of `unread`; `false` when the connection is to be closed once its output is sent.
@@ -138,6 +151,10 @@ impl Connection {
     fn run_until_pause(&mut self) -> Pause {
         let mut output = self.outlet.output.borrow_mut();
         let mut scratch = self.worker.scratch.borrow_mut();
+        let mut shared = self.worker.input.borrow_mut();
+        let bytes = if self.unread.is_empty() { &*shared } else { &self.unread };
+        self.worker.gate.lend(&mut output);
+        output.begin_turn(self.worker.node.store.log().positions().written_lsn());
         scratch.begin_turn();
         let limits = scratch.request_limits(&self.session);
         let mut consumed = 0;
@@ -146,7 +163,7 @@ impl Connection {
                 // A pipeline of large replies: send some before making more.
                 break Pause::Hold(Box::pin(std::future::ready(())));
             }
-            match self.parser.next(&self.unread, &mut consumed, &limits) {
+            match self.parser.next(bytes, &mut consumed, &limits) {
                 Ok(None) => break Pause::NeedInput,
                 Ok(Some(request)) => {
                     let length = request.length();
@@ -181,13 +198,23 @@ impl Connection {
         scratch.end_turn(&self.worker.node, &self.session);
         drop(output);
         drop(scratch);
-        self.unread.drain(..consumed);
+        if self.unread.is_empty() {
+            self.unread.extend_from_slice(&shared[consumed..]);
+            shared.clear();
+        } else if consumed == self.unread.len() {
+            self.unread = Vec::new();
+        } else {
+            self.unread.drain(..consumed);
+        }
         pause
     }
 
     fn submit(&self) {
-        if self.outlet.output.borrow().pending() > 0 {
+        let mut output = self.outlet.output.borrow_mut();
+        if output.pending() > 0 {
             self.worker.gate.submit(&self.outlet);
+        } else {
+            self.worker.gate.take_back(&mut output);
         }
     }
 
@@ -197,7 +224,7 @@ impl Connection {
             tokio::select! {
                 biased;
                 done = &mut work => return Some(done),
-                () = self.session.info.wake.notified() => {
+                () = self.session.info.wake.called() => {
                     if self.session.info.killed.load(Ordering::Acquire) || self.outlet.resume() {
                         return None;
                     }
@@ -219,7 +246,7 @@ impl Connection {
     async fn drain_below(&mut self, limit: usize) -> io::Result<()> {
         self.outlet.output.borrow_mut().tell_when_sent = true;
         while self.outlet.output.borrow().pending() > limit {
-            self.session.info.wake.notified().await;
+            self.session.info.wake.called().await;
             if self.session.info.killed.load(Ordering::Acquire) {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }

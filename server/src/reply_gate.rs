@@ -25,6 +25,8 @@ pub struct Output {
     sent: usize,
     /// `(end, lsn)`: bytes below `end` (counted from the front of `bytes`) wait for `lsn`; ascending in both.
     gates: VecDeque<(usize, Lsn)>,
+    /// The log was written up to here when the connection's turn began: what lies above it is written at once.
+    written: Lsn,
     /// Bytes of `bytes` that no gate holds.
     open: usize,
     /// The socket took no more; the connection's task waits for it.
@@ -38,12 +40,21 @@ pub struct Output {
 }
 
 impl Output {
+    /// A connection's turn begins, with the log written up to here.
+    pub fn begin_turn(&mut self, written: Lsn) {
+        self.written = written;
+    }
+
     /// What has been appended to `bytes` since the last call waits for `lsn`.
     pub fn gate(&mut self, lsn: Lsn) {
         let end = self.bytes.len();
         match self.gates.back_mut() {
-            // An earlier reply on this connection waits for as much or more: order on a connection is kept.
-            Some((last_end, last_lsn)) if *last_lsn >= lsn => *last_end = end,
+            // An earlier reply on this connection waits for as much or more: order on a connection is kept. Or both show what
+            // is not written yet: one write takes both, and they are released together.
+            Some((last_end, last_lsn)) if *last_lsn >= lsn || *last_lsn > self.written => {
+                *last_end = end;
+                *last_lsn = lsn.max(*last_lsn);
+            }
             _ => self.gates.push_back((end, lsn)),
         }
     }
@@ -104,12 +115,15 @@ impl Output {
         }
         let count = self.sent - before;
         if self.sent == self.bytes.len() {
-            const KEPT_BYTES: usize = 16 * 1024;
             self.bytes.clear();
-            self.bytes.shrink_to(KEPT_BYTES);
             (self.sent, self.open) = (0, 0);
         }
         count
+    }
+
+    /// The memory of the output, when there is none to send: an idle connection keeps nothing.
+    fn give_back(&mut self) -> Option<Vec<u8>> {
+        (self.bytes.is_empty() && self.bytes.capacity() > 0).then(|| std::mem::take(&mut self.bytes))
     }
 }
 
@@ -130,7 +144,7 @@ impl Outlet {
         let count = output.send(&self.stream);
         self.info.output_buffer_bytes.store(output.pending(), Ordering::Relaxed);
         if output.blocked || output.broken || (output.tell_when_sent && count > 0) {
-            self.info.wake.notify_one();
+            self.info.wake.call();
         }
         count
     }
@@ -139,12 +153,13 @@ impl Outlet {
     /// connection's task.
     pub fn resume(&self) -> bool {
         self.send();
+        self.output.borrow_mut().give_back();
         self.output.borrow().broken
     }
 
     fn break_off(&self) {
         self.output.borrow_mut().broken = true;
-        self.info.wake.notify_one();
+        self.info.wake.call();
     }
 
     /// The connection ends: what is still held is never sent.
@@ -187,7 +202,13 @@ pub struct ReplyGate {
     wake: Arc<Notify>,
     /// [`Positions::cuts`](holdfast_storage::log::Positions::cuts) as of the held replies.
     cuts: Cell<u64>,
+    /// Memory for output, lent to whoever has some.
+    spares: RefCell<Vec<Vec<u8>>>,
 }
+
+/// Output buffers kept for the next turn, and the largest that is.
+const SPARES_KEPT: usize = 64;
+const SPARE_BYTES_MAX: usize = 64 * 1024;
 
 impl ReplyGate {
     /// What wakes the gate; the log's positions are told of it.
@@ -198,6 +219,25 @@ impl ReplyGate {
     /// Replies are held for this log from now on.
     pub fn follow(&self, log: &Log) {
         self.cuts.set(log.positions().cuts());
+    }
+
+    /// Memory for a connection's output, unless it has some.
+    pub fn lend(&self, output: &mut Output) {
+        if output.bytes.capacity() == 0
+            && let Some(spare) = self.spares.borrow_mut().pop()
+        {
+            output.bytes = spare;
+        }
+    }
+
+    /// Takes back what was lent, unless there is output in it.
+    pub fn take_back(&self, output: &mut Output) {
+        if let Some(spare) = output.give_back() {
+            let mut spares = self.spares.borrow_mut();
+            if spares.len() < SPARES_KEPT && spare.capacity() <= SPARE_BYTES_MAX {
+                spares.push(spare);
+            }
+        }
     }
 
     /// The connection has output. It is sent after the worker's other ready connections had their turn.
@@ -244,12 +284,12 @@ impl ReplyGate {
         let mut waiting = self.waiting.borrow_mut();
         let mut sent = 0;
         for outlet in submitted.drain(..) {
-            sent += Self::release(&mut waiting, outlet, reached);
+            sent += self.release(&mut waiting, outlet, reached);
         }
         while waiting.peek().is_some_and(|Reverse(first)| first.lsn <= reached) {
             if let Some(Reverse(Waiting { outlet, .. })) = waiting.pop() {
                 outlet.output.borrow_mut().held = false;
-                sent += Self::release(&mut waiting, outlet, reached);
+                sent += self.release(&mut waiting, outlet, reached);
             }
         }
         if self.submitted.borrow().is_empty() {
@@ -258,12 +298,13 @@ impl ReplyGate {
         sent
     }
 
-    fn release(waiting: &mut BinaryHeap<Reverse<Waiting>>, outlet: Rc<Outlet>, reached: Lsn) -> usize {
+    fn release(&self, waiting: &mut BinaryHeap<Reverse<Waiting>>, outlet: Rc<Outlet>, reached: Lsn) -> usize {
         let sent = {
             outlet.output.borrow_mut().open_up_to(reached);
             outlet.send()
         };
         let mut output = outlet.output.borrow_mut();
+        self.take_back(&mut output);
         if let Some(lsn) = output.waits_for()
             && !output.held
             && !output.broken

@@ -22,12 +22,14 @@ pub struct Worker {
     pub gate: ReplyGate,
     /// Memory lent to one command after the other.
     pub scratch: RefCell<RunScratch>,
+    /// Where one connection after the other reads to.
+    pub input: RefCell<Vec<u8>>,
 }
 
 /// Runs a worker until the node shuts down: `accepted` is closed then.
 pub async fn run(node: Arc<Node>, mut accepted: UnboundedReceiver<Accepted>) {
     let scratch = RefCell::new(RunScratch::new(&node));
-    let worker = Rc::new(Worker { node, gate: ReplyGate::default(), scratch });
+    let worker = Rc::new(Worker { node, gate: ReplyGate::default(), scratch, input: RefCell::default() });
     let local = LocalSet::new();
     local
         .run_until(async {

@@ -144,6 +144,14 @@ impl RequestParser {
         start: &mut usize,
         limits: &Limits,
     ) -> Result<Option<Request<'a>>, ProtocolError> {
+        if matches!(self.state, State::Start)
+            && let Some(request) = whole(&buffer[*start..], limits)
+        {
+            // Of the request's first line a part may have been searched before the rest came.
+            self.searched = 0;
+            self.forget();
+            return Ok(Some(request));
+        }
         loop {
             let bytes = &buffer[*start..];
             let Some(found) = self.advance(bytes, limits)? else { return Ok(None) };
@@ -194,12 +202,17 @@ impl RequestParser {
         }
     }
 
-    /// Forgets the last request's arguments, and reads the number of this one's.
-    fn start(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<usize>, ProtocolError> {
+    /// Forgets the last request's arguments.
+    fn forget(&mut self) {
         self.ranges.clear();
         self.ranges.shrink_to(RANGES_KEPT);
         self.inline.clear();
         self.inline.shrink_to(LINE_BYTES_MAX);
+    }
+
+    /// Forgets the last request's arguments, and reads the number of this one's.
+    fn start(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<usize>, ProtocolError> {
+        self.forget();
         if let Some(count) = self.short_number(bytes, b'*', UNAUTHENTICATED_ARGUMENTS_MAX) {
             return Ok(Some(count));
         }
@@ -238,17 +251,9 @@ impl RequestParser {
         }
     }
 
-    /// The number of one or two digits behind `kind` at `at`, when its whole line is there and it is not above `max`; `at`
-    /// moves behind it. Nearly all are such; what this declines goes the long way, which knows what is wrong with it.
+    /// As [`short_number`], at `at`, when it is not above `max`; `at` moves behind it.
     fn short_number(&mut self, bytes: &[u8], kind: u8, max: usize) -> Option<usize> {
-        let (number, length) = match *bytes.get(self.at..)? {
-            [first, ones @ b'0'..=b'9', b'\r', b'\n', ..] if first == kind => (ones - b'0', 4),
-            [first, tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'\r', b'\n', ..] if first == kind => {
-                ((tens - b'0') * 10 + (ones - b'0'), 5)
-            }
-            _ => return None,
-        };
-        let number = usize::from(number);
+        let (number, length) = short_number(bytes.get(self.at..)?, kind)?;
         (number <= max).then(|| {
             self.at += length;
             self.searched = 0;
@@ -298,6 +303,41 @@ impl RequestParser {
         quoting::split_into(line, &mut self.inline, &mut self.ranges)
             .map_err(|quoting::UnbalancedQuotes| ProtocolError::UnbalancedQuotes)?;
         Ok(Some(if self.ranges.is_empty() { Found::Blank } else { Found::Inline }))
+    }
+}
+
+/// The request at the front, when it is there as a whole and there is nothing out of the ordinary about it, as about nearly all.
+/// What this declines goes the long way, which remembers how far it came and knows what is wrong.
+fn whole<'a>(bytes: &'a [u8], limits: &Limits) -> Option<Request<'a>> {
+    let (count, mut at) = short_number(bytes, b'*')?;
+    if count == 0 || count > UNAUTHENTICATED_ARGUMENTS_MAX && !limits.authenticated {
+        return None;
+    }
+    let mut arguments = SmallVec::new();
+    for _ in 0..count {
+        let rest = bytes.get(at..)?;
+        let (length, start) = short_number(rest, b'$')?;
+        if length > limits.bulk_max || rest.len() < start + length + 2 {
+            return None;
+        }
+        arguments.push(&rest[start..start + length]);
+        at += start + length + 2;
+    }
+    Some(Request { arguments, length: at })
+}
+
+/// The number of one to three digits behind `kind` at the front, when its whole line is there, and the line's length.
+fn short_number(bytes: &[u8], kind: u8) -> Option<(usize, usize)> {
+    let digit = |byte: u8| usize::from(byte - b'0');
+    match *bytes {
+        [first, a @ b'0'..=b'9', b'\r', b'\n', ..] if first == kind => Some((digit(a), 4)),
+        [first, a @ b'1'..=b'9', b @ b'0'..=b'9', b'\r', b'\n', ..] if first == kind => {
+            Some((digit(a) * 10 + digit(b), 5))
+        }
+        [first, a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', b'\r', b'\n', ..] if first == kind => {
+            Some((digit(a) * 100 + digit(b) * 10 + digit(c), 6))
+        }
+        _ => None,
     }
 }
 
