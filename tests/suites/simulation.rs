@@ -18,7 +18,7 @@ use holdfast_tests::simulation::sabotage::{ALL, SCENES, Sabotage, Scene};
 const RANDOM_FAULTS: &str = "random-faults";
 /// The seeds of an ordinary run: the first, and how many.
 const FIRST_SEED: u64 = 1;
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 120;
 /// Seeds of each scene in which all rules are kept.
 const KEPT_SEEDS: u64 = 2;
 
@@ -112,7 +112,11 @@ fn whatever_fails_histories_are_linearizable_nothing_acknowledged_is_lost_and_th
             match ended.failure {
                 None => println!("seed {seed}: {}", ended.report),
                 Some(failure) => {
-                    println!("seed {seed} FAILS: {failure}\n  trace: {}\n  again: {}", ended.trace.display(), again(seed, "whatever"));
+                    println!(
+                        "seed {seed} FAILS: {failure}\n  trace: {}\n  again: {}",
+                        ended.trace.display(),
+                        again(seed, "whatever")
+                    );
                     failures.lock().unwrap().push(seed);
                 }
             }
@@ -155,8 +159,10 @@ struct Tried {
 #[test]
 fn every_rule_that_is_broken_is_noticed_within_its_seeds_and_scenes_pass_while_rules_are_kept() {
     let first = number("HOLDFAST_TEST_SEED").unwrap_or(FIRST_SEED);
-    let kept: Vec<(Scene, u64)> =
-        SCENES.into_iter().flat_map(|scene| (first..first + KEPT_SEEDS).map(move |seed| (scene, seed))).collect();
+    let kept: Vec<(Scene, u64)> = SCENES
+        .into_iter()
+        .flat_map(|scene| (first..first + KEPT_SEEDS).map(move |seed| (scene, seed)))
+        .collect();
     let wrong = each(&kept, |(scene, seed)| {
         let ended = run(&directory(), &format!("{scene:?}-all-rules-kept"), *seed);
         let again = again(*seed, "every_rule");
@@ -177,7 +183,8 @@ fn every_rule_that_is_broken_is_noticed_within_its_seeds_and_scenes_pass_while_r
     println!("{:<24} {:<17} {:>10} {:>6}  noticed as", "broken rule", "scene", "noticed at", "within");
     for Tried { broken: Sabotage { switch, scene, seeds }, noticed } in tried {
         let (name, scene) = (format!("{switch:?}"), format!("{scene:?}"));
-        let (at, text) = noticed.map_or(("never".to_owned(), String::new()), |(at, text)| (at.to_string(), text));
+        let (at, text) =
+            noticed.map_or(("never".to_owned(), String::new()), |(at, text)| (at.to_string(), text));
         println!("{name:<24} {scene:<17} {at:>10} {seeds:>6}  {text}");
         if at == "never" {
             wrong.push(format!("{name} in {scene} is not noticed within {seeds} seeds"));

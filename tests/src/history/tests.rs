@@ -374,7 +374,8 @@ fn periods(served: &[(u64, usize, Tick)]) -> Periods {
 #[test]
 fn masters_one_after_the_other_are_accepted() {
     assert_eq!(periods(&[]).conflicts(), Vec::<String>::new());
-    let one_after_the_other = [(1, 0, 5), (1, 0, 9), (2, 3, 9), (2, 3, 20), (3, 0, 21), (7, 0, 30), (8, 3, 31)];
+    let one_after_the_other =
+        [(1, 0, 5), (1, 0, 9), (2, 3, 9), (2, 3, 20), (3, 0, 21), (7, 0, 30), (8, 3, 31)];
     let periods = periods(&one_after_the_other);
     assert_eq!((periods.count(), periods.conflicts()), (5, Vec::new()));
     // Another shard has epochs and masters of its own.

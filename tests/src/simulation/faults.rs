@@ -321,13 +321,16 @@ impl Simulation {
     /// A replica is handed over to, moved to another shard, or removed.
     fn operator_acts(&mut self, fault: &Fault) {
         let shards = self.shards();
-        let pairs: Vec<(usize, usize)> =
-            shards.iter().flat_map(|(master, replicas)| replicas.iter().map(|replica| (*master, *replica))).collect();
+        let pairs: Vec<(usize, usize)> = shards
+            .iter()
+            .flat_map(|(master, replicas)| replicas.iter().map(|replica| (*master, *replica)))
+            .collect();
         if pairs.is_empty() {
             return;
         }
         let (master, replica) = pairs[self.dice.usize(..pairs.len())];
-        let others: Vec<usize> = shards.iter().map(|(other, _)| *other).filter(|other| *other != master).collect();
+        let others: Vec<usize> =
+            shards.iter().map(|(other, _)| *other).filter(|other| *other != master).collect();
         match fault {
             Fault::HandOver => drop(self.order(replica, "CLUSTER FAILOVER")),
             Fault::TakeOver => drop(self.order(replica, "CLUSTER FAILOVER FORCE")),

@@ -70,7 +70,15 @@ pub struct Shape {
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { clients: 5, registers: 6, counters: 3, pause_ms: 30, readers: 0, patience: PATIENCE, padding: 0 }
+        Self {
+            clients: 5,
+            registers: 6,
+            counters: 3,
+            pause_ms: 30,
+            readers: 0,
+            patience: PATIENCE,
+            padding: 0,
+        }
     }
 }
 

@@ -49,12 +49,20 @@ impl Simulation {
 
     fn next_step(&mut self) -> Step {
         let views: Vec<Vec<Line>> = (0..self.nodes.len()).map(|node| self.lines_of(node)).collect();
-        let Some(view) = views.iter().max_by_key(|view| view.len()).filter(|view| !view.is_empty()) else {
-            return Step::LookAgain;
-        };
         let addresses = self.addresses();
-        let line = |node: usize| view.iter().find(|line| line.address == addresses[node]);
-        let is_known = |node: &usize| line(*node).is_some_and(|line| !line.flags.contains("handshake"));
+        let find = |view: usize, node: usize| views[view].iter().find(|line| line.address == addresses[node]);
+        // One that was forgotten, and has not heard of it, still counts itself in: the others are asked.
+        let known_by = |node: usize| {
+            let others = (0..addresses.len()).filter(|other| *other != node);
+            let knows =
+                |other: &usize| find(*other, node).is_some_and(|line| !line.flags.contains("handshake"));
+            others.filter(knows).count()
+        };
+        let is_known = |node: &usize| known_by(*node) > 0;
+        let is_told_to_all = |node: usize| known_by(node) == addresses.len() - 1;
+        let members = (0..addresses.len()).filter(is_known);
+        let Some(view) = members.max_by_key(|member| views[*member].len()) else { return Step::LookAgain };
+        let line = |node: usize| find(view, node);
         if let Some(node) = (0..addresses.len()).find(|node| !is_known(node)) {
             let known = (0..addresses.len()).find(|other| is_known(other) && *other != node);
             return match (views[node].len(), known) {
@@ -65,6 +73,9 @@ impl Simulation {
                 // It was forgotten and does not know.
                 _ => Step::Order(node, "CLUSTER RESET HARD".into()),
             };
+        }
+        if !(0..addresses.len()).all(is_told_to_all) {
+            return Step::LookAgain;
         }
         let master = |node: usize| {
             let line = line(node)?;

@@ -34,7 +34,8 @@ pub enum Scene {
     LoneMasterIsBack,
     /// A master's machine loses its power and is back at once.
     QuickPowerCut,
-    /// A replica takes over by force while its master lives; then the old master hears no other node.
+    /// A replica takes over by force while its master lives, which hears nobody any more from the moment on at which it has heard of
+    /// the election.
     TakeOver,
     /// A master dies, its replica takes over; then every machine loses its power. Everything was synced.
     AllWithoutPower,
@@ -84,14 +85,18 @@ impl Simulation {
         self.begin();
         let usual = Shape { pause_ms: 10, ..Shape::default() };
         let shape = match scene {
-            Scene::IsolatedMaster | Scene::TakeOver => Shape { clients: 8, readers: 3, registers: 30, ..usual },
+            Scene::IsolatedMaster | Scene::TakeOver => {
+                Shape { clients: 8, readers: 3, registers: 30, ..usual }
+            }
             Scene::PatientClients => Shape { patience: Duration::from_secs(10), registers: 12, ..usual },
             _ => usual,
         };
         let load = self.start_load(shape);
         let millis = self.dice.u64(500..1500);
         self.pass(Duration::from_millis(millis));
-        let shards = self.shards();
+        let mut shards = self.shards();
+        // Who leads the metadata group hears its own decisions whatever happens.
+        shards.retain(|(master, _)| scene != Scene::TakeOver || *master != 0);
         let (master, replicas) = shards[self.dice.usize(..shards.len())].clone();
         let replica = replicas[0];
         note(format_args!("SCENE {scene:?}: master n{master}, replica n{replica}"));
@@ -130,11 +135,16 @@ impl Simulation {
             Scene::TakeOver => {
                 let reply = self.ask(replica, "CLUSTER FAILOVER FORCE");
                 note(format_args!("CLUSTER FAILOVER FORCE at n{replica}: {reply:?}"));
-                let millis = self.dice.u64(0..20);
-                self.pass(Duration::from_millis(millis));
-                self.isolate_from_nodes(master, true);
+                let (length, heard) = (self.trace.length(), format!("n{master} INFO Shard"));
+                let end = self.elapsed() + Duration::from_secs(3);
+                while self.elapsed() < end && !self.trace.has_since(length, &heard) {
+                    self.step();
+                }
+                let others = (0..MACHINES.len()).filter(|node| *node != master).collect();
+                let deaf = Fault::OneWay(others, vec![master]);
+                self.strike(&deaf, true);
                 self.pass(Duration::from_millis(3000));
-                self.isolate_from_nodes(master, false);
+                self.strike(&deaf, false);
             }
             Scene::QuickPowerCut => {
                 for _ in 0..2 {

@@ -65,7 +65,9 @@ impl Simulation {
             let differs = |slot: &&SlotId| store.slot_digest(**slot) != known.slot_digest(**slot);
             if let Some(slot) = slots.iter().find(differs) {
                 let (shard, at) = place;
-                return Err(format!("n{other} and n{node} of shard {shard} are at {at}, and slot {slot} differs"));
+                return Err(format!(
+                    "n{other} and n{node} of shard {shard} are at {at}, and slot {slot} differs"
+                ));
             }
             self.coverage.add("digests-compared", 1);
         }
@@ -87,7 +89,9 @@ impl Simulation {
             let slots = replayed(&store).map_err(|error| format!("the log of n{node}: {error}"))?;
             let digest = |slot: SlotId| slots.with(slot, |slot| slot.keyspace().digest());
             if let Some(slot) = SlotId::all().find(|slot| store.slot_digest(*slot) != digest(*slot)) {
-                return Err(format!("n{node} holds something else in slot {slot} than its log from the first byte on"));
+                return Err(format!(
+                    "n{node} holds something else in slot {slot} than its log from the first byte on"
+                ));
             }
             note(format_args!("CHECK n{node} holds what its log gives, up to {}", log.end()));
             self.coverage.add("full-replays", 1);

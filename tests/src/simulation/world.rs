@@ -51,13 +51,16 @@ struct Clock {
     wall_offset_us: i64,
 }
 
+/// What was executed for a client and not yet released, and when it was.
+type Held = VecDeque<(Executed, u64)>;
+
 /// What the nodes take for the world.
 pub struct SimulatedWorld {
     trace: Rc<Trace>,
     dice: RefCell<fastrand::Rng>,
     clocks: RefCell<Vec<Clock>>,
-    /// Of each client of each node: what was executed and not yet released, and when it was.
-    held: RefCell<BTreeMap<(usize, u64), VecDeque<(Executed, u64)>>>,
+    /// Of each client of each node.
+    held: RefCell<BTreeMap<(usize, u64), Held>>,
     served: RefCell<Vec<Served>>,
 }
 
