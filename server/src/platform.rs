@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub use holdfast_replication::platform::{Bound, TcpListener, TcpStream, listen, off_thread, spawn};
 pub use holdfast_storage::platform::clock::{monotonic_ns, monotonic_us, wall_clock_ms, wall_clock_us};
-pub use holdfast_storage::platform::sabotage;
+pub use holdfast_storage::platform::{sabotage, witness};
 
 #[cfg(not(feature = "simulation"))]
 pub use real::*;

@@ -14,7 +14,7 @@ use holdfast_words::Lsn;
 use tokio::sync::Notify;
 
 use crate::clients::ClientInfo;
-use crate::platform::OwnedWriteHalf;
+use crate::platform::{OwnedWriteHalf, witness};
 
 /// One connection's output: encoded replies and how far they may be sent.
 #[derive(Default)]
@@ -301,6 +301,7 @@ impl ReplyGate {
     fn release(&self, waiting: &mut BinaryHeap<Reverse<Waiting>>, outlet: Rc<Outlet>, reached: Lsn) -> usize {
         let sent = {
             outlet.output.borrow_mut().open_up_to(reached);
+            witness::released(outlet.info.id, reached);
             outlet.send()
         };
         let mut output = outlet.output.borrow_mut();

@@ -39,7 +39,9 @@ pub fn may_serve(routes: &Routes, slot: SlotId, request: Request) -> Result<(), 
         return Err(CommandError::ClusterDown);
     }
     match owner {
-        Owner::Me(route) if route.electing => Err(CommandError::ClusterDown),
+        Owner::Me(route) if route.electing && !sabotage::is_on(Switch::FenceIgnored) => {
+            Err(CommandError::ClusterDown)
+        }
         Owner::Me(_) => Ok(()),
         Owner::MyMaster(_) if request.readonly_command && request.readonly_client => Ok(()),
         Owner::MyMaster(route) | Owner::Other(route) => {

@@ -22,6 +22,7 @@ use crate::eviction;
 use crate::node::Node;
 use crate::platform;
 use crate::platform::sabotage::{self, Switch};
+use crate::platform::witness;
 use crate::reply_gate::Output;
 use crate::resp::{Arguments, Limits, ReplyWriter};
 use crate::route::{self, Request};
@@ -337,11 +338,16 @@ fn run_command(
         output.withdraw(start);
         return Ok(Outcome::Hold(role_is_settled()));
     }
+    let as_master = data.may_change();
     let lsn = commit(data)?;
     match result? {
         Next::Reply => {
             let is_ungated = sabotage::is_on(Switch::ReadsNotGated) && !spec.has(Flag::Write);
-            output.gate(if is_ungated { Lsn::ZERO } else { lsn });
+            let lsn = if is_ungated { Lsn::ZERO } else { lsn };
+            if is_keyed {
+                tell(node, session, lsn, as_master);
+            }
+            output.gate(lsn);
             Ok(Outcome::Done)
         }
         Next::Later(reply) => Ok(Outcome::Later(reply)),
@@ -392,6 +398,17 @@ fn call(
 
 fn commit(data: SlotSet<'_>) -> CommandResult<Lsn> {
     data.commit().map_err(|error| CommandError::misconf(&error))
+}
+
+/// Tells a simulation what was executed, and under which epoch.
+fn tell(node: &Node, session: &Session, lsn: Lsn, as_master: bool) {
+    witness::executed(|| witness::Executed {
+        client: session.info.id,
+        shard: node.store.shard_id(),
+        epoch: node.store.log().epoch(),
+        lsn,
+        as_master,
+    });
 }
 
 /// Deletes what has expired among the declared keys, so that the command sees it gone and the log says when.
@@ -659,7 +676,11 @@ fn exec_queue(
         output.withdraw(start);
         return Ok(Outcome::Hold(role_is_settled()));
     }
+    let as_master = data.may_change();
     let lsn = commit(data)?;
+    if !all.is_empty() && !whole_keyspace {
+        tell(node, session, lsn, as_master);
+    }
     output.gate(lsn);
     Ok(if close { Outcome::Close } else { Outcome::Done })
 }

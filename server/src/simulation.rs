@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::Arc;
 
 use holdfast_storage::store::Store;
 use tokio::sync::mpsc;
@@ -12,11 +13,11 @@ use crate::pause::Pause;
 use crate::{housekeeping, listener, platform, start, worker};
 
 /// Runs a node in cluster mode on the running host until it is asked to stop; `arguments` as on the command line. To be called within a [`tokio::task::LocalSet`]: dropping that is the node's sudden death, and releases its ports;
-/// its files are the simulated disk's to close.
+/// its files are the simulated disk's to close. `opened` is shown the node's data before anybody else.
 ///
 /// # Errors
 /// What `holdfast-server` would say when it does not start, or when it could not stop well.
-pub async fn run_node(arguments: &[String]) -> Result<(), String> {
+pub async fn run_node(arguments: &[String], opened: impl FnOnce(&Arc<Store>)) -> Result<(), String> {
     let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
     let options = match Invocation::parse(arguments).map_err(|error| error.to_string())? {
         Invocation::Run { source: None, options } => options,
@@ -26,8 +27,10 @@ pub async fn run_node(arguments: &[String]) -> Result<(), String> {
     let snapshot = config.snapshot().clone();
     let (store, restart) = Store::open(Path::new(&snapshot.dir), start::store_config(&snapshot))
         .map_err(|error| error.to_string())?;
+    opened(&store);
     tracing::info!(
         node = %store.node_id(),
+        image_keys = restart.image_keys,
         keys = store.slots().key_count(),
         records = restart.records,
         torn = ?restart.recovery.torn,
@@ -36,7 +39,7 @@ pub async fn run_node(arguments: &[String]) -> Result<(), String> {
         "data loaded"
     );
     let listeners = listener::bind(&snapshot.bind, snapshot.port, 0, "port")?;
-    let pause = std::sync::Arc::new(Pause::default());
+    let pause = Arc::new(Pause::default());
     let bus = start::bus_config(&snapshot)?;
     let cluster = holdfast_replication::bus::start_task(bus, store.clone(), start::hold_writes(&pause))
         .await

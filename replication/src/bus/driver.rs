@@ -14,7 +14,7 @@ use holdfast_cluster::join::Target;
 use holdfast_cluster::registry::Registry;
 use holdfast_cluster::view::View;
 use holdfast_storage::store::Store;
-use holdfast_words::{ClusterId, Epoch, NodeId, ShardId};
+use holdfast_words::{ClusterId, Epoch, Incarnation, NodeId, ShardId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{BusConfig, StartError};
@@ -23,6 +23,7 @@ use crate::links::book::AddressBook;
 use crate::links::{Links, Me, News};
 use crate::metadata_group::{Decided, GroupError, MetadataGroup};
 use crate::platform;
+use crate::platform::sabotage::{self, Switch};
 use crate::stream::follower::Context;
 use crate::stream::member::Member;
 use crate::stream::replicas::Replicas;
@@ -102,7 +103,10 @@ impl Driver {
         let myself = Myself {
             address: config.address.clone(),
             zone: config.zone.clone(),
-            incarnation: directory.identity().incarnation,
+            incarnation: match sabotage::is_on(Switch::IncarnationIgnored) {
+                true => Incarnation(1),
+                false => directory.identity().incarnation,
+            },
             no_failover: config.no_failover,
         };
         if group.cluster().is_none() {
@@ -115,7 +119,7 @@ impl Driver {
         let decided = group.watch();
         let registry = decided.borrow().registry.clone();
         let seed = u64::from_le_bytes(random::<8>()?);
-        let settings = match platform::sabotage::is_on(platform::sabotage::Switch::PromotionOutsideTheSet) {
+        let settings = match sabotage::is_on(Switch::PromotionOutsideTheSet) {
             true => Settings { write_ack: WriteAck::Local, ..config.settings },
             false => config.settings,
         };

@@ -217,9 +217,14 @@ impl RoleKeeper {
         if shard != self.context.member.store.shard_id() {
             return Ok(());
         }
-        self.replicas.stand(Standing::Undecided);
+        let is_ignored = sabotage::is_on(Switch::FenceIgnored);
+        if !is_ignored {
+            self.replicas.stand(Standing::Undecided);
+        }
         self.off_the_bus(move |member| {
-            member.store.slots().close_to_commands();
+            if !is_ignored {
+                member.store.slots().close_to_commands();
+            }
             member.raise_fence(shard, epoch);
             // Positions are told from here on; what is still in memory is not in them. A log that takes nothing keeps nobody else
             // from leading: that this node stopped is so all the same.

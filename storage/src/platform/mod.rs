@@ -6,6 +6,8 @@ pub mod sabotage;
 /// The world that a simulation puts in the place of this one.
 #[cfg(feature = "simulation")]
 pub mod simulation;
+/// What a simulated node does, told to the simulation.
+pub mod witness;
 /// Wall clock and monotonic clock.
 pub mod clock;
 /// Files and directories.

@@ -33,6 +33,10 @@ pub enum Switch {
     ReadsNotGated,
     /// Replies that waited for a commit are sent when their node becomes a replica.
     HeldRepliesSent,
+    /// A member goes on as before when an election fences its epoch, and takes what the old epoch's master sends.
+    FenceIgnored,
+    /// Every start of a node passes for its first.
+    IncarnationIgnored,
 }
 
 /// Whether the rule is broken on this thread.

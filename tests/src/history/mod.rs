@@ -20,9 +20,12 @@ mod conflict;
 mod verdict;
 /// Acknowledged elements of sets: present at the end, seen by every later read.
 mod ledger;
+/// Who served a shard, and when: one master at a time.
+mod one_master;
 
 pub use conflict::{Conflict, Kind};
 pub use ledger::{Findings, Ledger};
+pub use one_master::{Period, Periods, Served};
 pub use operation::{Answer, Call, History, Operation, Outcome, Tick, Value, value};
 pub use recorder::{Recorder, Token};
 pub use verdict::{Failure, Verdict, WORK_MAX, check, check_within};

@@ -366,3 +366,40 @@ fn a_ledger_tells_lost_stale_taken_back_and_invented_elements_apart() {
     assert_eq!(findings.invented, ["s: 5: its addition had not begun"]);
     assert_eq!(ledger.names(), [key]);
 }
+
+fn periods(served: &[(u64, usize, Tick)]) -> Periods {
+    Periods::of(served.iter().map(|&(epoch, node, at)| Served { shard: "s".into(), epoch, node, at }))
+}
+
+#[test]
+fn masters_one_after_the_other_are_accepted() {
+    assert_eq!(periods(&[]).conflicts(), Vec::<String>::new());
+    let one_after_the_other =
+        [(1, 0, 5), (1, 0, 9), (2, 3, 9), (2, 3, 20), (3, 0, 21), (7, 0, 30), (8, 3, 31)];
+    let periods = periods(&one_after_the_other);
+    assert_eq!((periods.count(), periods.conflicts()), (5, Vec::new()));
+    // Another shard has epochs and masters of its own.
+    let of = |shard: &str, epoch, node, at| Served { shard: shard.into(), epoch, node, at };
+    let two_shards = [of("a", 1, 0, 1), of("b", 1, 1, 2), of("a", 1, 0, 9), of("b", 3, 2, 3)];
+    assert!(Periods::of(two_shards).conflicts().is_empty());
+}
+
+#[test]
+fn masters_at_the_same_time_are_noticed() {
+    let noticed = |served: &[(u64, usize, Tick)]| {
+        let found = periods(served).conflicts();
+        assert!(!found.is_empty(), "{served:?} was accepted");
+        found
+    };
+    // The old master served once more after the new one had begun.
+    let found = noticed(&[(1, 0, 5), (2, 3, 7), (1, 0, 8)]);
+    assert_eq!(found, ["shard s: n0 in epoch 1 from 5 to 8, and meanwhile n3 in epoch 2 from 7 to 7"]);
+    // An epoch has one master.
+    noticed(&[(1, 0, 5), (1, 3, 9)]);
+    // An old epoch comes back after a newer one was served, though the two do not overlap.
+    noticed(&[(2, 3, 5), (1, 0, 8)]);
+    // Also when another epoch lies between.
+    noticed(&[(1, 0, 5), (2, 3, 6), (3, 0, 9), (1, 0, 10)]);
+    // A node's own old epoch, after it began a new one: what it acknowledges then is of a log that was fenced.
+    noticed(&[(1, 0, 5), (2, 0, 6), (1, 0, 7)]);
+}

@@ -7,7 +7,7 @@ use super::load::Load;
 use super::run::Simulation;
 use super::trace::note;
 use crate::client::Reply;
-use crate::history;
+use crate::history::{self, Periods};
 
 /// How soon after the last fault the cluster is whole.
 pub const WHOLE_AFTER: Duration = Duration::from_secs(40);
@@ -26,8 +26,9 @@ impl Simulation {
         Ok(())
     }
 
-    /// Ends the load, reads everything, and holds it against what clients saw; then masters and replicas have equal digests, and
-    /// have them still after all have started again from checkpoint and log.
+    /// Ends the load, reads everything, and holds it against what clients saw, and masters' periods against each other; then masters
+    /// and replicas have equal digests, which are those of a replay of the whole log, and have them still after all have started
+    /// again from checkpoint and log.
     ///
     /// # Errors
     /// What does not hold.
@@ -42,7 +43,22 @@ impl Simulation {
             return Err(format!("history: {verdict}"));
         }
         note(format_args!("CHECK {} operations are linearizable, {findings}", verdict.operations));
+        let periods = Periods::of(self.world.served());
+        if let Some(conflict) = periods.conflicts().first() {
+            return Err(format!("two masters at a time (times in µs): {conflict}"));
+        }
+        note(format_args!("CHECK {} periods of masters, one after the other", periods.count()));
+        self.coverage.add("masters-periods", periods.count() as u64);
         let before = self.check_digests()?;
+        self.check_full_replays()?;
+        for node in 0..self.nodes.len() {
+            if self.dice.bool() {
+                // One that is at it already says so.
+                let reply = self.ask(node, "BGSAVE");
+                note(format_args!("BGSAVE at n{node}: {reply:?}"));
+            }
+        }
+        self.pass(Duration::from_millis(200));
         for node in 0..self.nodes.len() {
             self.kill(node);
         }

@@ -3,8 +3,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use super::coverage::Coverage;
 use super::run::Simulation;
 
 /// The seed that a child runs.
@@ -23,8 +26,58 @@ pub struct Ended {
     pub failure: Option<String>,
     /// What a run that went well says of itself.
     pub report: String,
+    /// What it was like.
+    pub coverage: Coverage,
     /// Its trace.
     pub trace: PathBuf,
+}
+
+/// How many runs go on at the same time: `HOLDFAST_TEST_PROCESSES`, one per core of the smallest machine that matters otherwise.
+/// Each is a process of its own, and none knows of another.
+pub fn processes() -> usize {
+    std::env::var("HOLDFAST_TEST_PROCESSES").ok().and_then(|text| text.parse().ok()).unwrap_or(2).max(1)
+}
+
+static RUNNING: Mutex<usize> = Mutex::new(0);
+static ENDED: Condvar = Condvar::new();
+
+/// One of the runs that go on; tests of one binary share them.
+struct Turn;
+
+impl Turn {
+    fn take() -> Self {
+        let running = RUNNING.lock().expect("nobody panics while counting");
+        let is_full = |running: &mut usize| *running >= processes();
+        *ENDED.wait_while(running, is_full).expect("nobody panics while counting") += 1;
+        Self
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *RUNNING.lock().expect("nobody panics while counting") -= 1;
+        ENDED.notify_one();
+    }
+}
+
+/// Works on every item, some at a time; the results in the order of the items.
+pub fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let (next, results) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..processes().min(items.len()) {
+            scope.spawn(|| {
+                while let index = next.fetch_add(1, Ordering::Relaxed)
+                    && let Some(item) = items.get(index)
+                {
+                    let result = work(item);
+                    results.lock().expect("nobody panics while storing").push((index, result));
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().expect("nobody panics while storing");
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Runs one seed of a scenario in a process of its own: this test binary, whose test `child` calls [`be_child`].
@@ -32,6 +85,7 @@ pub struct Ended {
 /// # Panics
 /// When no process can be started.
 pub fn run(directory: &Path, scenario: &str, seed: u64) -> Ended {
+    let _turn = Turn::take();
     std::fs::create_dir_all(directory).expect("a directory for traces can be made");
     let trace = directory.join(format!("{scenario}-{seed}.trace"));
     let program = std::env::current_exe().expect("a program knows itself");
@@ -73,7 +127,8 @@ pub fn run(directory: &Path, scenario: &str, seed: u64) -> Ended {
         )),
         None => Some(format!("the run was still going on after {PATIENCE:?}")),
     };
-    Ended { failure, report: said("REPORT ").unwrap_or_default(), trace }
+    let coverage = Coverage::parse(&said("COVERAGE ").unwrap_or_default());
+    Ended { failure, report: said("REPORT ").unwrap_or_default(), coverage, trace }
 }
 
 /// The child's side: runs what its parent wants.
@@ -93,9 +148,12 @@ pub fn be_child(scenario: impl FnOnce(&str, &mut Simulation) -> Result<String, S
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         Err(format!("a panic: {}", text.unwrap_or_default()))
     });
+    let trace = simulation.trace.text();
+    simulation.coverage.count_effects(&trace);
     if let Ok(path) = std::env::var(TRACE) {
-        std::fs::write(path, simulation.trace.text()).expect("the trace can be written");
+        std::fs::write(path, trace).expect("the trace can be written");
     }
+    println!("\nCOVERAGE {}", simulation.coverage);
     match result {
         Ok(report) => println!("\nREPORT {report}, fingerprint {:08x}", simulation.fingerprint()),
         Err(failure) => {

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_words::SlotId;
 use tokio::time::sleep;
 
 use super::connection::Connection;
@@ -63,11 +64,21 @@ pub struct Shape {
     pub readers: u32,
     /// How long a client waits for a reply before it gives the operation up.
     pub patience: Duration,
+    /// Size of large values that are written now and then; 0: none are.
+    pub padding: usize,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { clients: 5, registers: 6, counters: 3, pause_ms: 30, readers: 0, patience: PATIENCE }
+        Self {
+            clients: 5,
+            registers: 6,
+            counters: 3,
+            pause_ms: 30,
+            readers: 0,
+            patience: PATIENCE,
+            padding: 0,
+        }
     }
 }
 
@@ -80,14 +91,33 @@ impl Shape {
         (0..self.counters).map(|number| Arc::from(format!("i{number}")))
     }
 
+    /// The slots of everything that clients write.
+    fn slots(self) -> Vec<SlotId> {
+        let lists = (0..self.clients).flat_map(|number| [list(number), large(number)]);
+        let keys = self.registers().chain(self.counters()).chain(self.sets()).chain(lists);
+        let slots: BTreeSet<SlotId> = keys.map(|key| SlotId::of_key(key.as_bytes())).collect();
+        slots.into_iter().collect()
+    }
+
     fn sets(self) -> impl Iterator<Item = Arc<str>> {
         (0..self.clients).map(|number| Arc::from(format!("s{number}")))
     }
 }
 
+/// A client's list: nobody judges it but the digests, to which a record that is applied twice shows.
+fn list(client: u32) -> Arc<str> {
+    Arc::from(format!("l{client}"))
+}
+
+/// A client's key for large values.
+fn large(client: u32) -> Arc<str> {
+    Arc::from(format!("p{client}"))
+}
+
 impl Simulation {
     /// Clients begin.
     pub fn start_load(&mut self, shape: Shape) -> Rc<Load> {
+        self.watched = shape.slots();
         let load = Rc::new(Load {
             recorder: Recorder::new(),
             ledger: Ledger::new(),
@@ -173,7 +203,8 @@ impl Client {
                 30..50 => self.set(&register).await,
                 50..60 => self.get(&counter).await.is_some(),
                 60..75 => self.increment(&counter).await,
-                75..88 => self.compare_and_set(&register).await,
+                75..84 => self.compare_and_set(&register).await,
+                84..90 => self.push().await,
                 _ => self.add(&mut pending).await,
             };
             if done {
@@ -269,6 +300,28 @@ impl Client {
                 true
             }
             other => self.failed(token, other),
+        }
+    }
+
+    /// Appends to the client's own list, and writes a large value.
+    async fn push(&mut self) -> bool {
+        let (list, large, new) = (list(self.id), large(self.id), self.value());
+        let padding = "x".repeat(self.load.shape.padding);
+        let mut is_done = self.change(&list, &["RPUSH", &list, &new]).await;
+        if !padding.is_empty() {
+            is_done &= self.change(&large, &["SET", &large, &padding]).await;
+        }
+        is_done
+    }
+
+    async fn change(&mut self, key: &Arc<str>, words: &[&str]) -> bool {
+        match self.send(key, words).await {
+            Sent::Reply(Reply::Error(text)) => {
+                self.unexpected(&text);
+                false
+            }
+            Sent::Reply(_) => true,
+            Sent::Nothing | Sent::Unknown => false,
         }
     }
 

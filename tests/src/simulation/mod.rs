@@ -3,6 +3,8 @@
 
 /// What happened, in order, readable.
 pub mod trace;
+/// How often what went wrong, and what came of it.
+pub mod coverage;
 /// Clock, dice and tasks of the simulated nodes.
 pub mod world;
 /// A connection that speaks RESP.
@@ -13,8 +15,12 @@ pub mod nodes;
 pub mod network;
 /// One run from one seed.
 pub mod run;
+/// What the nodes hold, seen from inside.
+pub mod stores;
 /// What an operator does: forms the cluster, hands over.
 pub mod operators;
+/// What an operator does about replicas that are in the wrong place, or nowhere.
+pub mod membership;
 /// Clients that read and write and write down what they saw.
 pub mod load;
 /// What goes wrong, and when.

@@ -6,8 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
+use holdfast_storage::store::Store;
 use tokio::task::LocalSet;
 
 use super::trace::note;
@@ -34,6 +36,8 @@ pub struct NodeHost {
     waker: RefCell<Option<Waker>>,
     /// It was started, and has neither ended nor been ended.
     up: Cell<bool>,
+    /// Its data, as long as it lives.
+    store: RefCell<Weak<Store>>,
 }
 
 impl NodeHost {
@@ -48,6 +52,7 @@ impl NodeHost {
             paused: Cell::new(false),
             waker: RefCell::new(None),
             up: Cell::new(false),
+            store: RefCell::default(),
         })
     }
 
@@ -69,6 +74,11 @@ impl NodeHost {
         self.up.get()
     }
 
+    /// Its data, once they are loaded, as long as it lives.
+    pub fn store(&self) -> Option<Arc<Store>> {
+        self.store.borrow().upgrade()
+    }
+
     /// Whether it is paused.
     pub fn is_paused(&self) -> bool {
         self.paused.get()
@@ -86,6 +96,7 @@ impl NodeHost {
     pub fn set_down(&self) {
         self.up.set(false);
         self.paused.set(false);
+        *self.store.borrow_mut() = Weak::new();
     }
 
     fn arguments(&self) -> Vec<String> {
@@ -116,7 +127,8 @@ impl NodeHost {
         let node = self.clone();
         let life = async move {
             let arguments = node.arguments();
-            tasks.run_until(holdfast_server::simulation::run_node(&arguments)).await
+            let opened = |store: &Arc<Store>| *node.store.borrow_mut() = Arc::downgrade(store);
+            tasks.run_until(holdfast_server::simulation::run_node(&arguments, opened)).await
         };
         let index = self.index;
         let ended = Life { node: self.clone(), life: Some(Box::pin(life)), local: Some(local) }.await;

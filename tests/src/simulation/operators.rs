@@ -165,6 +165,12 @@ impl Simulation {
         whole.ok_or_else(|| missing.borrow().clone())
     }
 
+    /// CLUSTER NODES as this node sees it; nothing when it does not answer.
+    pub fn lines_of(&mut self, node: usize) -> Vec<Line> {
+        let address = self.nodes[node].address();
+        self.operate(PATIENCE, lines(address)).and_then(Result::ok).unwrap_or_default()
+    }
+
     /// The index of each shard's master and replicas, as the first node that answers sees it.
     pub fn shards(&mut self) -> Vec<(usize, Vec<usize>)> {
         let addresses = self.addresses();

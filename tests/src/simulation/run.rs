@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use holdfast_storage::platform::simulation::disk::{Disk, Faults, machine_disk};
 use holdfast_storage::platform::simulation::{Installed, install};
+use holdfast_words::SlotId;
 use tokio::sync::mpsc;
 use turmoil::Sim;
 
+use super::coverage::Coverage;
 use super::network::{LATENCY, Network};
 use super::nodes::NodeHost;
 use super::trace::{NodeLog, Trace, has_panicked, note};
@@ -23,6 +25,9 @@ pub const CLIENT_HOSTS: [&str; 2] = ["c0", "c1"];
 const OPERATOR: &str = "operator";
 /// The machine of each node: three machines of two nodes, no master with its own replica.
 pub const MACHINES: [usize; 6] = [0, 1, 2, 1, 2, 0];
+
+/// How often nodes at the same point are compared.
+const COMPARED_MS: u128 = 50;
 
 type Job = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -36,6 +41,14 @@ pub struct Simulation {
     pub trace: Rc<Trace>,
     /// What is wrong with the network.
     pub network: Network,
+    /// What this run is like.
+    pub coverage: Coverage,
+    /// Slots whose data are compared between nodes that are at the same point, all the time.
+    pub watched: Vec<SlotId>,
+    /// Nodes that lose a message now and then.
+    pub flickering: Vec<usize>,
+    /// What the nodes take for the world.
+    pub world: Rc<SimulatedWorld>,
     jobs: Vec<mpsc::UnboundedSender<Job>>,
     without_power: BTreeSet<usize>,
     sim: Sim<'static>,
@@ -52,7 +65,7 @@ impl Simulation {
         let trace = Trace::start();
         let log = tracing::subscriber::set_default(NodeLog::new(tracing::Level::INFO));
         let world = SimulatedWorld::new(dice.u64(..), MACHINES.len(), trace.clone());
-        let installed = install(world);
+        let installed = install(world.clone());
         let mut sim = turmoil::Builder::new()
             .rng_seed(dice.u64(..))
             .epoch(std::time::UNIX_EPOCH + Duration::from_secs(1_767_225_600))
@@ -84,7 +97,23 @@ impl Simulation {
         }
         let network = Network::default();
         let without_power = BTreeSet::new();
-        Self { nodes, dice, trace, network, jobs, without_power, sim, _log: log, _installed: installed }
+        let (coverage, watched, flickering) = (Coverage::default(), Vec::new(), Vec::new());
+        let (_log, _installed) = (log, installed);
+        Self {
+            nodes,
+            dice,
+            trace,
+            network,
+            coverage,
+            watched,
+            flickering,
+            world,
+            jobs,
+            without_power,
+            sim,
+            _log,
+            _installed,
+        }
     }
 
     /// Starts all nodes for the first time.
@@ -104,11 +133,16 @@ impl Simulation {
     /// A millisecond passes.
     ///
     /// # Panics
-    /// When a node or a client panicked.
+    /// When a node or a client panicked, or two nodes at the same point differ.
     pub fn step(&mut self) {
         self.trace.set_now_us(self.sim.elapsed().as_micros() as u64);
         self.sim.step().expect("hosts tell of their end by themselves");
         assert!(!has_panicked(), "something panicked in the simulation");
+        if self.elapsed().as_millis().is_multiple_of(COMPARED_MS) {
+            let watched = std::mem::take(&mut self.watched);
+            self.check_equal_positions(&watched).unwrap_or_else(|finding| panic!("{finding}"));
+            self.watched = watched;
+        }
     }
 
     /// Time passes.
@@ -156,6 +190,7 @@ impl Simulation {
         self.disk(node).kill(&host.directory());
         self.sim.crash(host.name.as_str());
         host.set_down();
+        self.world.forget_held(node);
     }
 
     /// The power of these nodes' machines fails: nobody hears a last word, what was not synced is up to the dice. All nodes of the
@@ -168,9 +203,12 @@ impl Simulation {
             let name = self.nodes[node].name.clone();
             self.sim.crash(name.as_str());
             self.nodes[node].set_down();
+            self.world.forget_held(node);
             self.without_power.insert(node);
         }
-        self.disk(nodes[0]).cut_power(&mut self.dice);
+        let lost = self.disk(nodes[0]).cut_power(&mut self.dice);
+        self.coverage.add("sectors-lost", lost.lost.into());
+        self.coverage.add("sectors-torn", lost.torn.into());
     }
 
     /// Cuts a node off from everybody, or mends that.
@@ -230,6 +268,7 @@ impl Simulation {
         let host = self.nodes[node].clone();
         // One that ended by itself still has its files open.
         self.disk(node).kill(&host.directory());
+        self.world.forget_held(node);
         self.sim.bounce(host.name.as_str());
     }
 

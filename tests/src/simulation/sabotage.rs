@@ -29,18 +29,26 @@ pub enum Scene {
     PatientClients,
     /// A replica is away until it is out of the in-sync set; then the master's machine loses its power while the replica comes back.
     LoneMaster,
+    /// A replica is away until it is out of the in-sync set, and comes back; before it is let in again the master's machine loses
+    /// its power and is back at once, without the end of its log, which the replica has.
+    LoneMasterIsBack,
     /// A master's machine loses its power and is back at once.
     QuickPowerCut,
+    /// A replica takes over by force while its master lives, which hears nobody any more from the moment on at which it has heard of
+    /// the election.
+    TakeOver,
     /// A master dies, its replica takes over; then every machine loses its power. Everything was synced.
     AllWithoutPower,
 }
 
 /// All scenes.
-pub const SCENES: [Scene; 5] = [
+pub const SCENES: [Scene; 7] = [
     Scene::IsolatedMaster,
     Scene::PatientClients,
     Scene::LoneMaster,
+    Scene::LoneMasterIsBack,
     Scene::QuickPowerCut,
+    Scene::TakeOver,
     Scene::AllWithoutPower,
 ];
 
@@ -48,8 +56,8 @@ const fn broken(switch: Switch, scene: Scene, seeds: u64) -> Sabotage {
     Sabotage { switch, scene, seeds }
 }
 
-/// All rules that can be broken.
-pub const ALL: [Sabotage; 10] = [
+/// All rules whose breaking whole nodes show; [`Switch::SequenceCheckSkipped`] shows in the simulation of storage alone.
+pub const ALL: [Sabotage; 13] = [
     broken(Switch::AckBeforeReplica, Scene::IsolatedMaster, 3),
     broken(Switch::ShrinkBeforeCommit, Scene::IsolatedMaster, 6),
     broken(Switch::LeaseIgnored, Scene::IsolatedMaster, 12),
@@ -60,6 +68,9 @@ pub const ALL: [Sabotage; 10] = [
     broken(Switch::FsyncSkipped, Scene::LoneMaster, 6),
     broken(Switch::BootIdIgnored, Scene::QuickPowerCut, 6),
     broken(Switch::TornTailKept, Scene::QuickPowerCut, 12),
+    broken(Switch::MetadataNotFlushed, Scene::AllWithoutPower, 6),
+    broken(Switch::FenceIgnored, Scene::TakeOver, 12),
+    broken(Switch::IncarnationIgnored, Scene::LoneMasterIsBack, 12),
 ];
 
 impl Simulation {
@@ -74,14 +85,18 @@ impl Simulation {
         self.begin();
         let usual = Shape { pause_ms: 10, ..Shape::default() };
         let shape = match scene {
-            Scene::IsolatedMaster => Shape { clients: 8, readers: 3, registers: 30, ..usual },
+            Scene::IsolatedMaster | Scene::TakeOver => {
+                Shape { clients: 8, readers: 3, registers: 30, ..usual }
+            }
             Scene::PatientClients => Shape { patience: Duration::from_secs(10), registers: 12, ..usual },
             _ => usual,
         };
         let load = self.start_load(shape);
         let millis = self.dice.u64(500..1500);
         self.pass(Duration::from_millis(millis));
-        let shards = self.shards();
+        let mut shards = self.shards();
+        // Who leads the metadata group hears its own decisions whatever happens.
+        shards.retain(|(master, _)| scene != Scene::TakeOver || *master != 0);
         let (master, replicas) = shards[self.dice.usize(..shards.len())].clone();
         let replica = replicas[0];
         note(format_args!("SCENE {scene:?}: master n{master}, replica n{replica}"));
@@ -102,6 +117,34 @@ impl Simulation {
                 self.pass(Duration::from_millis(5000));
                 self.strike(&Fault::SlowSync(master, Duration::ZERO), false);
                 self.restart_machine(MACHINES[master]);
+            }
+            Scene::LoneMasterIsBack => {
+                self.isolate(replica, true);
+                let millis = self.dice.u64(4500..6000);
+                self.pass(Duration::from_millis(millis));
+                self.strike(&Fault::SlowSync(master, Duration::from_millis(400)), true);
+                self.isolate(replica, false);
+                let millis = self.dice.u64(300..1800);
+                self.pass(Duration::from_millis(millis));
+                self.cut_power(MACHINES[master]);
+                self.strike(&Fault::SlowSync(master, Duration::ZERO), false);
+                let millis = self.dice.u64(20..200);
+                self.pass(Duration::from_millis(millis));
+                self.restart_machine(MACHINES[master]);
+            }
+            Scene::TakeOver => {
+                let reply = self.ask(replica, "CLUSTER FAILOVER FORCE");
+                note(format_args!("CLUSTER FAILOVER FORCE at n{replica}: {reply:?}"));
+                let (length, heard) = (self.trace.length(), format!("n{master} INFO Shard"));
+                let end = self.elapsed() + Duration::from_secs(3);
+                while self.elapsed() < end && !self.trace.has_since(length, &heard) {
+                    self.step();
+                }
+                let others = (0..MACHINES.len()).filter(|node| *node != master).collect();
+                let deaf = Fault::OneWay(others, vec![master]);
+                self.strike(&deaf, true);
+                self.pass(Duration::from_millis(3000));
+                self.strike(&deaf, false);
             }
             Scene::QuickPowerCut => {
                 for _ in 0..2 {

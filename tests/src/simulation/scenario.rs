@@ -43,7 +43,9 @@ impl Simulation {
     /// What does not hold.
     pub fn random_faults(&mut self) -> Result<Report, String> {
         self.begin();
-        let load = self.start_load(Shape::default());
+        // Large values fill segments, so that logs are cut off at the front and copies are needed.
+        let padding = [0, 0, 8 << 10][self.dice.usize(..3)];
+        let load = self.start_load(Shape { padding, ..Shape::default() });
         for _ in 0..ROUNDS {
             let shards = self.shards();
             if shards.is_empty() {
@@ -51,7 +53,7 @@ impl Simulation {
             }
             let round = plan(&mut self.dice, &shards);
             note(format_args!("ROUND {round:?}"));
-            self.suffer(&round);
+            self.suffer(&round)?;
             self.check_available()?;
         }
         self.check_at_end(&load)?;

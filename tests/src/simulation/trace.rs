@@ -55,6 +55,16 @@ impl Trace {
             .expect("a string takes everything");
     }
 
+    /// How long the text is.
+    pub fn length(&self) -> usize {
+        self.text.borrow().len()
+    }
+
+    /// Whether what was noted after the first `length` bytes has this text in it.
+    pub fn has_since(&self, length: usize, what: &str) -> bool {
+        self.text.borrow()[length..].contains(what)
+    }
+
     /// All lines so far.
     pub fn text(&self) -> String {
         self.text.borrow().clone()
@@ -117,6 +127,10 @@ impl Subscriber for NodeLog {
     fn event(&self, event: &Event<'_>) {
         let mut line = Line(String::new());
         event.record(&mut line);
+        // Raft says of every message to a node that is gone that it is gone, many times a second.
+        if event.metadata().target().starts_with("openraft") && line.0.contains("Unreachable node") {
+            return;
+        }
         note(format_args!("{} {}", event.metadata().level(), line.0));
     }
 

@@ -2,18 +2,22 @@
 //! assume, and its wall clock is off by seconds.
 
 use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
 use holdfast_storage::platform::simulation::{Task, World};
+use holdfast_storage::platform::witness::Executed;
+use holdfast_words::Lsn;
 
 use super::trace::Trace;
+use crate::history::Served;
 
 /// 2026-01-01, µs since 1970.
 const EPOCH_US: u64 = 1_767_225_600_000_000;
-/// The most that a clock's rate is off: parts per million.
-const DRIFT_PPM_MAX: i64 = 2_000;
+/// The most that a clock's rate is off, parts per million: between two clocks it is a little less than the eighth that leases assume.
+const DRIFT_PPM_MAX: i64 = 55_000;
 
 thread_local! {
     static RUNNING: Cell<Option<usize>> = const { Cell::new(None) };
@@ -47,11 +51,17 @@ struct Clock {
     wall_offset_us: i64,
 }
 
+/// What was executed for a client and not yet released, and when it was.
+type Held = VecDeque<(Executed, u64)>;
+
 /// What the nodes take for the world.
 pub struct SimulatedWorld {
     trace: Rc<Trace>,
     dice: RefCell<fastrand::Rng>,
-    clocks: Vec<Clock>,
+    clocks: RefCell<Vec<Clock>>,
+    /// Of each client of each node.
+    held: RefCell<BTreeMap<(usize, u64), Held>>,
+    served: RefCell<Vec<Served>>,
 }
 
 impl SimulatedWorld {
@@ -62,8 +72,24 @@ impl SimulatedWorld {
             drift_ppm: dice.i64(-DRIFT_PPM_MAX..=DRIFT_PPM_MAX),
             wall_offset_us: dice.i64(-5_000_000..=5_000_000),
         };
-        let clocks = (0..nodes).map(|_| clock()).collect();
-        Rc::new(Self { trace, dice: RefCell::new(dice), clocks })
+        let clocks = RefCell::new((0..nodes).map(|_| clock()).collect());
+        let (held, served) = (RefCell::default(), RefCell::default());
+        Rc::new(Self { trace, dice: RefCell::new(dice), clocks, held, served })
+    }
+
+    /// A node's wall clock jumps.
+    pub fn jump(&self, node: usize, by_us: i64) {
+        self.clocks.borrow_mut()[node].wall_offset_us += by_us;
+    }
+
+    /// A node is gone, and with it what it had not sent.
+    pub fn forget_held(&self, node: usize) {
+        self.held.borrow_mut().retain(|(of, _), _| *of != node);
+    }
+
+    /// What masters executed and acknowledged; times in microseconds.
+    pub fn served(&self) -> Vec<Served> {
+        self.served.borrow().clone()
     }
 
     /// Microseconds since the simulation began, by nobody's clock.
@@ -78,7 +104,7 @@ impl SimulatedWorld {
     }
 
     fn clock(&self) -> Clock {
-        running().map_or(Clock::default(), |node| self.clocks[node])
+        running().map_or(Clock::default(), |node| self.clocks.borrow()[node])
     }
 }
 
@@ -103,6 +129,24 @@ impl World for SimulatedWorld {
 
     fn sleep(&self, time: Duration) -> Task {
         Box::pin(async move { tokio::time::sleep(time).await })
+    }
+
+    fn executed(&self, what: Executed) {
+        let Some(node) = running() else { return };
+        let mut held = self.held.borrow_mut();
+        held.entry((node, what.client)).or_default().push_back((what, self.now_us()));
+    }
+
+    fn released(&self, client: u64, reached: Lsn) {
+        let Some(node) = running() else { return };
+        let mut held = self.held.borrow_mut();
+        let Some(replies) = held.get_mut(&(node, client)) else { return };
+        while let Some((what, at)) = replies.pop_front_if(|(what, _)| what.lsn <= reached) {
+            if what.as_master {
+                let (shard, epoch) = (what.shard.to_string(), what.epoch.0);
+                self.served.borrow_mut().push(Served { shard, epoch, node, at });
+            }
+        }
     }
 
     fn note(&self, what: fmt::Arguments<'_>) {

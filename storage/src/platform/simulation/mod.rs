@@ -19,6 +19,10 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use holdfast_words::Lsn;
+
+use super::witness::Executed;
+
 /// A task of a simulated node, or a wait.
 pub type Task = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -38,6 +42,16 @@ pub trait World {
 
     /// Is done when this much time of the simulation has passed.
     fn sleep(&self, time: Duration) -> Task;
+
+    /// A command was executed; its reply is not on its way yet.
+    fn executed(&self, what: Executed) {
+        let _ = what;
+    }
+
+    /// The client's replies that wait for no more than `reached` are on their way.
+    fn released(&self, client: u64, reached: Lsn) {
+        let _ = (client, reached);
+    }
 
     /// Something happened that a reader of the trace wants to know.
     fn note(&self, what: fmt::Arguments<'_>) {
