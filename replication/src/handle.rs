@@ -1,6 +1,7 @@
 //! What the server sees of the cluster: a snapshot to look at, requests that answer later, positions of replicas. The driver
 //! ([`crate::bus`]) fills it; nothing here decides.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -197,6 +198,7 @@ pub struct Shared {
     catch_ups: Mutex<CatchUps>,
     master_link: Mutex<Option<MasterLink>>,
     links: Mutex<Vec<Link>>,
+    voting: Mutex<Arc<BTreeSet<NodeId>>>,
     failure_reports: Mutex<std::collections::BTreeMap<NodeId, usize>>,
     replicas_moved: Notify,
     on_write_ack: OnceLock<OnWriteAck>,
@@ -220,6 +222,7 @@ impl Shared {
             catch_ups: Mutex::default(),
             master_link: Mutex::default(),
             links: Mutex::default(),
+            voting: Mutex::default(),
             failure_reports: Mutex::default(),
             replicas_moved: Notify::new(),
             on_write_ack: OnceLock::new(),
@@ -287,6 +290,11 @@ impl Shared {
     /// The bus's connections.
     pub fn set_links(&self, links: Vec<Link>) {
         *self.links.lock() = links;
+    }
+
+    /// Whose votes count in the metadata group.
+    pub fn set_voting(&self, voting: Arc<BTreeSet<NodeId>>) {
+        *self.voting.lock() = voting;
     }
 
     /// Failure reports per node.
@@ -363,6 +371,11 @@ impl Handle {
     /// The bus's connections.
     pub fn links(&self) -> Vec<Link> {
         self.shared.links.lock().clone()
+    }
+
+    /// Whose votes count in the metadata group: they follow the registry's voters a moment later.
+    pub fn voting(&self) -> Arc<BTreeSet<NodeId>> {
+        self.shared.voting.lock().clone()
     }
 
     /// How many connections the bus has.

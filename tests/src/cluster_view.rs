@@ -73,6 +73,21 @@ pub fn has_slot(node: &NodeLine, slot: u16) -> bool {
     })
 }
 
+/// Why the metadata group does not vote as it will: a cluster that was just formed depends on the node that founded it until the
+/// voters have spread. Redis has none.
+fn few_voters(at: At, node_count: usize) -> io::Result<Option<String>> {
+    let info = ask(at, &["CLUSTER", "INFO"])?.text();
+    let Some(voters) = field(&info, "cluster_metadata_voters") else { return Ok(None) };
+    let zones = field(&info, "cluster_metadata_voter_zones").and_then(|count| count.parse().ok());
+    let wanted = match zones.unwrap_or(1) {
+        1 => node_count.min(5),
+        2 => 3,
+        zones => zones.min(7),
+    };
+    let (count, wanted) = (voters.split(',').count(), wanted - usize::from(wanted.is_multiple_of(2)));
+    Ok((count < wanted).then(|| format!("{count} of {wanted} voters vote")))
+}
+
 /// Why a node does not find its cluster whole: all nodes there, nobody failed, every slot served, a replica for every master,
 /// its own link up. `None` when it does.
 pub fn complaint(at: impl Into<At>, node_count: usize) -> Option<String> {
@@ -85,6 +100,9 @@ pub fn complaint(at: impl Into<At>, node_count: usize) -> Option<String> {
         let nodes = nodes(at)?;
         if nodes.len() != node_count {
             return Ok(Some(format!("knows {} of {node_count} nodes", nodes.len())));
+        }
+        if let Some(missing) = few_voters(at, node_count)? {
+            return Ok(Some(missing));
         }
         let failing = nodes.iter().find(|node| node.flags.iter().any(|flag| flag.contains("fail")));
         if let Some(node) = failing {

@@ -295,7 +295,8 @@ impl Driver {
     }
 
     async fn on_decided(&mut self) {
-        let Decided { registry, leader } = self.decided.borrow_and_update().clone();
+        let Decided { registry, leader, voting } = self.decided.borrow_and_update().clone();
+        self.shared.set_voting(voting);
         // A node that joins knows nothing until its new cluster tells it.
         if registry.is_founded() {
             self.follow_registry(&registry);

@@ -1,5 +1,6 @@
 //! What the group says, to everybody on this node who wants to know.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,6 +17,8 @@ pub struct Decided {
     pub registry: Arc<Registry>,
     /// Who leads the group, as far as this node knows.
     pub leader: Option<NodeId>,
+    /// Whose votes count now: they follow the registry's voters a moment later.
+    pub voting: Arc<BTreeSet<NodeId>>,
 }
 
 /// Publishes for one run of Raft, until that run is over.
@@ -53,6 +56,15 @@ impl Publisher {
         self.change(|decided| decided.leader = leader);
     }
 
+    /// These vote.
+    pub fn voting(&self, voters: BTreeSet<NodeId>) {
+        self.change(|decided| {
+            if *decided.voting != voters {
+                decided.voting = Arc::new(voters);
+            }
+        });
+    }
+
     /// What is published.
     pub fn watch(&self) -> watch::Receiver<Decided> {
         self.decided.subscribe()
@@ -69,7 +81,7 @@ impl Publisher {
             if has_new_registry && decided.registry.is_founded() {
                 self.book.follow(decided.registry.nodes.values());
             }
-            has_new_registry || decided.leader != before.leader
+            has_new_registry || decided.leader != before.leader || decided.voting != before.voting
         });
     }
 }

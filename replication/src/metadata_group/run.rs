@@ -1,5 +1,6 @@
 //! One run of Raft, from opening, founding or joining a group until the node leaves or stops.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,12 +131,19 @@ pub fn leader_of(metrics: &Metrics) -> Option<NodeId> {
     Some(metrics.membership_config.membership().get_node(&leader)?.node())
 }
 
-/// Publishes who leads, and says when Raft has given up.
+/// Whose votes count: while they change, those before the change.
+fn voting(metrics: &Metrics) -> BTreeSet<NodeId> {
+    let membership = metrics.membership_config.membership();
+    let voters = membership.get_joint_config().first().into_iter().flatten();
+    voters.filter_map(|id| Some(membership.get_node(id)?.node())).collect()
+}
+
+/// Publishes who leads and votes, and says when Raft has given up.
 async fn follow(mut metrics: watch::Receiver<Metrics>, publisher: Publisher) {
     loop {
-        let (leader, state) = {
+        let (leader, voters, state) = {
             let now = metrics.borrow_and_update();
-            (leader_of(&now), now.running_state.clone())
+            (leader_of(&now), voting(&now), now.running_state.clone())
         };
         if let Err(error) = state {
             publisher.leader(None);
@@ -145,6 +153,7 @@ async fn follow(mut metrics: watch::Receiver<Metrics>, publisher: Publisher) {
             return;
         }
         publisher.leader(leader);
+        publisher.voting(voters);
         if metrics.changed().await.is_err() {
             publisher.leader(None);
             return;

@@ -19,7 +19,7 @@ pub fn cluster(context: &mut NodeContext<'_, '_>) -> CommandResult<Next> {
     let view = handle.view();
     let reply = &mut context.call.reply;
     match (arguments[1].to_ascii_lowercase().as_slice(), &arguments[2..]) {
-        (b"info", []) => reply.verbatim(b"txt", show::info(&view).as_bytes()),
+        (b"info", []) => reply.verbatim(b"txt", show::info(&view, &handle.voting()).as_bytes()),
         (b"nodes", []) => reply.verbatim(b"txt", show::nodes(&view, context.call.data.now_ms()).as_bytes()),
         (b"slots", []) => show::slots(&view, reply),
         (b"shards", []) => {

@@ -12,7 +12,7 @@ use crate::commands::context::{CommandResult, NodeContext};
 use crate::resp::ReplyWriter;
 
 /// CLUSTER INFO
-pub fn info(view: &View) -> String {
+pub fn info(view: &View, voting: &BTreeSet<NodeId>) -> String {
     let figures = &view.figures;
     let state = if view.routes.down.is_none() { "ok" } else { "fail" };
     let mut text = String::new();
@@ -44,7 +44,7 @@ pub fn info(view: &View) -> String {
     if let Some(leader) = view.leader {
         field("cluster_metadata_leader", &leader);
     }
-    let voters: Vec<&NodeView> = view.nodes.iter().filter(|node| node.votes).collect();
+    let voters: Vec<&NodeView> = view.nodes.iter().filter(|node| voting.contains(&node.record.id)).collect();
     let zones: BTreeSet<&str> = voters.iter().map(|node| node.record.zone.0.as_str()).collect();
     let ids: Vec<String> = voters.iter().map(|node| node.record.id.to_string()).collect();
     field("cluster_metadata_voters", &ids.join(","));
