@@ -48,6 +48,9 @@ pub enum Pace {
     Open(f64),
 }
 
+/// Appends a request and says what it is.
+pub type Next<'a> = Box<dyn FnMut(&mut Vec<u8>) -> Request + 'a>;
+
 /// Connections that do the same.
 pub struct Class<'a> {
     /// How many.
@@ -57,7 +60,7 @@ pub struct Class<'a> {
     /// When they send.
     pub pace: Pace,
     /// Appends the next request.
-    pub next: Box<dyn FnMut(&mut Vec<u8>) -> Request + 'a>,
+    pub next: Next<'a>,
 }
 
 /// When to stop sending.

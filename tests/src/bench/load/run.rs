@@ -147,9 +147,9 @@ impl Generator<'_, '_> {
         for class in 0..self.pools.len() {
             let now_ns = self.now_ns();
             let Some(pool) = &mut self.pools[class] else { continue };
-            while !self.ended {
+            loop {
                 let due_ns = (pool.arrivals as f64 * pool.interval_ns) as u64;
-                if due_ns > now_ns {
+                if self.ended || due_ns > now_ns {
                     break;
                 }
                 pool.arrivals += 1;
@@ -279,8 +279,8 @@ mod tests {
         // 1,000 a second over two connections, and a pause of 0.2 s: some 200 requests fall into it, not the two that were sent.
         let mut classes = [pings(2, 1, Pace::Open(1000.0), &template)];
         let port = echo(Some((50, Duration::from_millis(200))));
-        let outcome = run(port, 1, &mut classes, Until::Elapsed(Duration::from_millis(500))).unwrap();
-        assert!((450..=501).contains(&outcome.answered()), "{}", outcome.answered());
+        let outcome = run(port, 1, &mut classes, Until::Requests(500)).unwrap();
+        assert!(outcome.answered() >= 500, "{}", outcome.answered());
         let waited = outcome.kinds[0].count_between(50_000_000, 10_000_000_000);
         assert!(waited > 100, "{waited}");
     }

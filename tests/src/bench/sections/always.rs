@@ -273,7 +273,7 @@ pub fn reads_beside_writes(bench: &Bench<'_>) -> Result<Findings> {
     let p99 = |outcome: &Outcome| outcome.latency_us(GET, 0.99);
     let set_rate = |outcome: &Outcome| outcome.rate(SET);
     let mut findings = Findings::default();
-    findings.rows = vec![
+    findings.rows.extend([
         Finding::of_ratio(
             work,
             "GET rate",
@@ -289,7 +289,7 @@ pub fn reads_beside_writes(bench: &Bench<'_>) -> Result<Findings> {
             Bound::AtLeast(1.0),
             &between(&set_rate, "/s"),
         ),
-    ];
+    ]);
     findings.table(LATENCY_HEADS, latency_lines(&pairs));
     Ok(findings)
 }

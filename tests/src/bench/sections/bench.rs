@@ -88,10 +88,10 @@ impl<'a> Bench<'a> {
         let mut pairs = Vec::new();
         for round in 0..self.rounds() {
             self.say(&format!("{what}, round {} of {}", round + 1, self.rounds()));
-            let order = if round % 2 == 0 { Kind::BOTH } else { [Kind::Redis, Kind::Holdfast] };
+            let order = if round.is_multiple_of(2) { Kind::BOTH } else { [Kind::Redis, Kind::Holdfast] };
             let mut measure = |kind: Kind| measure(kind).with_context(|| format!("{what}, {}", kind.name()));
             let (first, second) = (measure(order[0])?, measure(order[1])?);
-            pairs.push(if round % 2 == 0 { [first, second] } else { [second, first] });
+            pairs.push(if round.is_multiple_of(2) { [first, second] } else { [second, first] });
         }
         Ok(pairs)
     }

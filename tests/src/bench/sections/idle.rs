@@ -36,7 +36,7 @@ pub fn connections(bench: &Bench<'_>) -> Result<Findings> {
     let mut findings = Findings::default();
     let bound = Bound::AtMost(8192.0);
     let work = format!("{count} idle connections");
-    findings.rows = vec![
+    findings.rows.extend([
         Finding {
             work: work.clone(),
             measured: format!(
@@ -58,7 +58,7 @@ pub fn connections(bench: &Bench<'_>) -> Result<Findings> {
                 median(own(|idle| idle.per_second, 1))
             ),
         ),
-    ];
+    ]);
     findings.paragraph(
         "Opened by one client, a hundred at a time; a connection counts as accepted when its first PING is answered. Memory is the \
          growth of VmRSS over all of them, a fresh server each time.",

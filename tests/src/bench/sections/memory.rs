@@ -102,6 +102,9 @@ pub fn small_collections(bench: &Bench<'_>) -> Result<Findings> {
     Ok(findings)
 }
 
+/// Its name, the command that fills it, and those that read it.
+type Large = (&'static str, &'static [&'static str], &'static [&'static [&'static str]]);
+
 /// A sorted set and a hash of 1 M members: memory, and the rates of what is asked of them.
 ///
 /// # Errors
@@ -110,7 +113,7 @@ pub fn large_collections(bench: &Bench<'_>) -> Result<Findings> {
     let count = bench.count(1_000_000);
     let mut findings = Findings::default();
     let mut lines = Vec::new();
-    let kinds: [(&str, &[&str], &[&[&str]]); 2] = [
+    let kinds: [Large; 2] = [
         (
             "sorted set",
             &["ZADD", "big", MEMBER, "m#########"],

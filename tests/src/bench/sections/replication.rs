@@ -72,7 +72,7 @@ fn measure_in_sync(bench: &Bench<'_>) -> Result<Findings> {
     let rate = |index: usize| median(rounds.iter().map(|round| round[index].rate_of_all()));
     let figures = |index: usize| format!("{:.0}/s against {:.0}/s", rate(0), rate(index));
     let mut findings = Findings::default();
-    findings.rows = vec![
+    findings.rows.extend([
         Finding::of_ratio(
             "in-sync replica on this machine against redis-server + replica without WAIT",
             "rate",
@@ -87,7 +87,7 @@ fn measure_in_sync(bench: &Bench<'_>) -> Result<Findings> {
             Bound::AtLeast(2.0),
             &figures(3),
         ),
-    ];
+    ]);
     findings.paragraph(
         "A master, its replica and the load share two cores, none pinned. WAIT is sent with its SET in one packet and both answers \
          end the request.",

@@ -30,10 +30,10 @@ pub fn single(bench: &Bench<'_>) -> Result<Findings> {
     let work = "P=1, all standard tests";
     let all = |_: &str| true;
     let mut findings = Findings::default();
-    findings.rows = vec![
+    findings.rows.extend([
         judge(work, "rate", &rows, all, rate, Bound::AtLeast(1.15)),
         judge(work, "CPU per request", &rows, all, cpu, Bound::AtMost(0.85)),
-    ];
+    ]);
     describe(&mut findings, 1, &rows, (&[1.15], &[0.85]))?;
     Ok(findings)
 }
@@ -53,7 +53,7 @@ pub fn pipelined(bench: &Bench<'_>) -> Result<Findings> {
         move |test: &str| names.iter().any(|name| name.eq_ignore_ascii_case(test))
     };
     let mut findings = Findings::default();
-    findings.rows = vec![
+    findings.rows.extend([
         judge("P=16, writes", "rate", &rows, is_in(WRITES), rate, Bound::AtLeast(2.0)),
         judge("P=16, reads", "rate", &rows, is_in(READS), rate, Bound::AtLeast(1.6)),
         judge(
@@ -64,7 +64,7 @@ pub fn pipelined(bench: &Bench<'_>) -> Result<Findings> {
             cpu,
             Bound::AtMost(0.6),
         ),
-    ];
+    ]);
     describe(&mut findings, 16, &rows, (&[1.6, 2.0], &[0.6]))?;
     Ok(findings)
 }
@@ -103,7 +103,7 @@ fn measure_pair(
     options: &Options,
 ) -> Result<Pair> {
     let measure = |server| measure::run(server, test, pipeline, options, bench.cores);
-    Ok(if round % 2 == 0 {
+    Ok(if round.is_multiple_of(2) {
         let holdfast = measure(&servers[0])?;
         Pair { holdfast, redis: measure(&servers[1])? }
     } else {

@@ -55,10 +55,10 @@ pub fn two(bench: &Bench<'_>) -> Result<Findings> {
     let work = "two workers against one, P=16, both cores also carry the load";
     let over = "over the tests (smallest..largest)";
     let mut findings = Findings::default();
-    findings.rows = vec![
+    findings.rows.extend([
         Finding::of_ratio(work, "CPU per request", cpu, Bound::AtMost(1.1), over),
         Finding::of_ratio(work, "rate", rate, Bound::AtLeast(1.0), over),
-    ];
+    ]);
     findings.paragraph(
         "holdfast-server with `--io-threads 2` against `--io-threads 1`; neither is pinned to one of the two cores, and \
          redis-benchmark is not either. Ratios two / one.",
