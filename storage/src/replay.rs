@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use holdfast_words::Lsn;
 use parking_lot::Mutex;
 
-use crate::log::format::decode_record;
+use crate::log::format::checked_record;
 use crate::log::recovery::{RecordVisitor, Refused};
 use crate::log::{RecordView, VisitError};
 use crate::platform::threads::{self, ScopedJoinHandle};
@@ -97,7 +97,7 @@ fn apply(slots: &Slots, waiting: &Receiver<Batch>, outcome: &Outcome) {
     for batch in waiting {
         let mut rest = &batch.bytes[..];
         for &lsn in &batch.lsns {
-            let record = decode_record(rest, lsn).expect("it was a record when it was handed over");
+            let record = checked_record(rest, lsn);
             match slots.apply_record(&record) {
                 Ok(is_new) => applied += u64::from(is_new),
                 // What comes after it on this thread is not looked at; who hands over waits for nobody who is gone.

@@ -243,9 +243,29 @@ pub fn decode_record(bytes: &[u8], lsn: Lsn) -> Result<RecordView<'_>, RecordFau
     if found != computed && !sabotage::is_on(Switch::TornTailKept) {
         return Err(RecordFault::Crc { found, computed });
     }
+    view(header, bytes, lsn).map_err(|(kind, slot)| RecordFault::Unknown { kind, slot })
+}
+
+/// The record that `bytes`, which stand at `lsn`, begin with; it was checked by [`decode_record`] before and is not again.
+///
+/// # Panics
+/// When it cannot have been.
+pub fn checked_record(bytes: &[u8], lsn: Lsn) -> RecordView<'_> {
+    let header = bytes.first_chunk::<RECORD_HEADER_SIZE>().expect("a checked record has a header");
+    let record = bytes.get(..u32_at(header, 0) as usize).filter(|record| record.len() >= RECORD_HEADER_SIZE);
+    let record = record.expect("a checked record is whole");
+    view(header, record, lsn).expect("a checked record is of a known kind")
+}
+
+/// A whole record's view; an error names the kind or slot that is not known.
+fn view<'a>(
+    header: &[u8; RECORD_HEADER_SIZE],
+    bytes: &'a [u8],
+    lsn: Lsn,
+) -> Result<RecordView<'a>, (u8, u16)> {
     let (kind, slot) = (header[8], u16::from_le_bytes([header[10], header[11]]));
     let (Some(kind), Some(slot)) = (RecordKind::of_code(kind), SlotId::new(slot)) else {
-        return Err(RecordFault::Unknown { kind, slot });
+        return Err((kind, slot));
     };
     let header = RecordHeader {
         kind,

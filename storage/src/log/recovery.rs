@@ -22,7 +22,7 @@ use holdfast_words::{Lsn, ShardId};
 use super::error::{OpenError, VisitError};
 use super::format::{
     EpochHistory, FOOTER_SIZE, HeaderFault, MORE_FOLLOWS, Mark, RECORD_SIZE_MAX, RecordFault, RecordKind,
-    RecordView, SEGMENT_HEADER_SIZE, Seal, SegmentHeader, decode_record, record_slot,
+    RecordView, SEGMENT_HEADER_SIZE, Seal, SegmentHeader, checked_record, decode_record, record_slot,
 };
 use super::segment::{lsn_of_name, offset_of};
 use crate::platform::files::{self, File};
@@ -335,8 +335,7 @@ impl Group {
         self.since = None;
         for (lsn, bytes) in self.held.drain(..) {
             if lsn >= from {
-                let held = decode_record(&bytes, lsn).map_err(|fault| fail(lsn, Box::new(fault)))?;
-                visitor.record(&held).map_err(|source| fail(lsn, source))?;
+                visitor.record(&checked_record(&bytes, lsn)).map_err(|source| fail(lsn, source))?;
             }
         }
         if record.lsn >= from {
@@ -400,7 +399,7 @@ impl<'s> SegmentScan<'s> {
                     let length = record.bytes.len();
                     let at = self.next;
                     self.next += length;
-                    return Ok(decode_record(&self.buffer[at..at + length], lsn));
+                    return Ok(Ok(checked_record(&self.buffer[at..at + length], lsn)));
                 }
                 Err(RecordFault::Short(more)) if more > needed && self.can_grow(more) => {
                     needed = more;
