@@ -44,7 +44,7 @@ impl Simulation {
     pub fn random_faults(&mut self) -> Result<Report, String> {
         self.begin();
         // Large values fill segments, so that logs are cut off at the front and copies are needed.
-        let padding = [0, 0, 8 << 10][self.dice.usize(..3)];
+        let padding = [0, 0, 48 << 10][self.dice.usize(..3)];
         let load = self.start_load(Shape { padding, ..Shape::default() });
         for _ in 0..ROUNDS {
             let shards = self.shards();
