@@ -5,6 +5,7 @@ use crate::platform::clock;
 use crate::types::entry::{Entry, Held};
 use crate::types::rank_tree::RankTree;
 use crate::types::table::{Keyed, Own, Table, hash_of};
+use crate::types::value_format::{self, ValueFault};
 use crate::types::{StringRef, Value, ValueRef, digest};
 
 /// The keys of a slot.
@@ -248,6 +249,61 @@ impl Keyspace {
             }
         });
         is_other
+    }
+
+    /// Takes in a key of an image, whose value is in the value format; what it held before is gone. With `is_more` the value is a
+    /// further part of what the key holds.
+    pub(crate) fn load(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        expires_at_ms: Option<u64>,
+        is_more: bool,
+    ) -> Result<(), ValueFault> {
+        let hash = hash_of(key);
+        let now = clock::coarse_seconds();
+        if is_more {
+            let known = self.take(key).ok_or(ValueFault::Contents(0))?;
+            let value = value_format::extend(known.into_value(), value)?;
+            self.enter(hash, Entry::with_value(key, value, expires_at_ms, now));
+            return Ok(());
+        }
+        if self.keys.find(hash, |entry| entry.key() == key).is_some() {
+            self.remove(key);
+        }
+        let entry = match value_format::as_string(value) {
+            Some(text) => Entry::with_string(key, StringRef::of(text), expires_at_ms, now),
+            None => Entry::with_value(key, value_format::decode(value)?, expires_at_ms, now),
+        };
+        self.enter(hash, entry);
+        Ok(())
+    }
+
+    /// About as many keys are about to be loaded.
+    pub(crate) fn expect(&mut self, count: usize) {
+        self.keys.expect(&Own, count);
+    }
+
+    /// What the key holds and about how many bytes that takes, expired or not.
+    pub(crate) fn weigh(&self, key: &[u8]) -> Option<(&Entry, usize)> {
+        self.entry(key).map(|entry| (entry, entry.memory_bytes()))
+    }
+
+    /// Shows about `count` entries from `cursor` on; see [`Table::scan`].
+    pub(crate) fn scan_entries<'k>(&'k self, cursor: u64, count: usize, show: impl FnMut(&'k Entry)) -> u64 {
+        self.keys.scan(&Own, cursor, count, show)
+    }
+
+    /// Takes out what the key holds, unless that is a string in the key's own block; an empty one of its type is left.
+    pub(crate) fn detach(&mut self, key: &[u8]) -> Option<Held> {
+        let mut detached = None;
+        self.change_entry(hash_of(key), key, |entry| {
+            detached = entry.held_mut().map(|held| {
+                let empty = held.empty();
+                std::mem::replace(held, empty)
+            });
+        });
+        detached
     }
 
     fn take(&mut self, key: &[u8]) -> Option<Entry> {

@@ -23,6 +23,8 @@ pub mod expiry;
 pub mod log;
 /// WATCH: who wants to know that a key changed.
 pub mod watch;
+/// A slot as of one moment, copied step by step while it changes.
+mod slot_copy;
 /// The slots, their locks, and changes under them.
 pub mod slots;
 /// Applying a log on several threads.

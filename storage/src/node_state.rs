@@ -3,12 +3,15 @@
 //! against the image files and rebuilds it from them (see `checkpoint/manifest.rs`).
 //!
 //! ```text
-//! tree "images"  key: u16 big-endian, a slot's number, or 0xffff = metadata snapshot
-//!                value, little-endian: u8 version  u64 file  u64 offset  u64 length  u64 epoch  u64 sequence  u64 lsn  u64 keys
-//!                key "stamp", value: u8 version  u64 newest file  u64 generation  u64 rows  u32 crc32 of all rows (keys and
-//!                values, in key order)
+//! tree "images"  key: u16 big-endian, a group's number: 128 slots one after the other, those from 128 · number on
+//!                value, little-endian: u8 version  row…      ascending
+//!                row = u16 slot  u64 file  u64 offset  u64 length  u64 epoch  u64 sequence  u64 lsn  u64 keys
+//!                key "stamp", value: u8 version  u64 newest file  u64 generation  u64 rows  u32 crc32 of all rows, ascending
 //! tree "notes"   key: a name, value: bytes; name and value together at most 16 KiB
 //! ```
+//!
+//! Rows stand in groups because sled takes much memory for each small record that changes: with a record for each slot, a
+//! checkpoint of all slots left the process 85 MB larger, most of it on sled's thread.
 //!
 //! What sled 0.34 gets wrong, and what is done about it here (measured in the project's notes on parts):
 //! * Its flush is not durable: `sync_file_range.rs` turns it into an fdatasync, which opening checks; an fsync of the file by
@@ -18,7 +21,7 @@
 //! * It panics on what it does not like, when opening or later: it lives on a thread of its own, panics are caught, and
 //!   after any failure this module answers every call with that failure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
@@ -35,8 +38,8 @@ use crate::sync_file_range;
 #[cfg(feature = "simulation")]
 mod simulated;
 
-/// Version of the rows; a row with a higher one is not read.
-pub const NODE_STATE_FORMAT_VERSION: u8 = 1;
+/// Version of the rows; those of another one are not read, but made anew from the image files.
+pub const NODE_STATE_FORMAT_VERSION: u8 = 2;
 /// Most bytes of a note, its name included.
 pub const NOTE_SIZE_MAX: usize = 16 << 10;
 
@@ -48,7 +51,10 @@ const _: () = assert!(RECORDS_PER_PAGE_MAX * NOTE_SIZE_MAX < SEGMENT_SIZE / 4);
 const OPEN_TIME_MAX: Duration = Duration::from_secs(60);
 
 const STAMP_KEY: &[u8] = b"stamp";
-const ROW_SIZE: usize = 1 + 7 * 8;
+const ROW_SIZE: usize = 2 + 7 * 8;
+/// Slots whose rows stand in one record.
+const GROUP_SLOTS: u16 = 128;
+const _: () = assert!(1 + GROUP_SLOTS as usize * ROW_SIZE + 2 <= NOTE_SIZE_MAX);
 const STAMP_SIZE: usize = 1 + 3 * 8 + 4;
 
 /// What an image row is about.
@@ -59,15 +65,15 @@ pub enum ImageOf {
 }
 
 impl ImageOf {
-    fn key(self) -> [u8; 2] {
+    fn number(self) -> u16 {
         match self {
             Self::Slot(slot) => slot.number(),
         }
-        .to_be_bytes()
     }
 
-    fn of_key(key: [u8; 2]) -> Option<Self> {
-        SlotId::new(u16::from_be_bytes(key)).map(Self::Slot)
+    /// The record that its row is in.
+    fn group(self) -> u16 {
+        self.number() / GROUP_SLOTS
     }
 }
 
@@ -91,22 +97,20 @@ pub struct ImageRow {
 }
 
 impl ImageRow {
-    fn encode(&self) -> [u8; ROW_SIZE] {
+    fn encode(&self, of: ImageOf) -> [u8; ROW_SIZE] {
         let fields =
             [self.file, self.offset, self.length, self.epoch.0, self.sequence.0, self.lsn.0, self.keys];
         let mut bytes = [0; ROW_SIZE];
-        bytes[0] = NODE_STATE_FORMAT_VERSION;
-        for (place, field) in bytes[1..].chunks_exact_mut(8).zip(fields) {
+        bytes[..2].copy_from_slice(&of.number().to_le_bytes());
+        for (place, field) in bytes[2..].chunks_exact_mut(8).zip(fields) {
             place.copy_from_slice(&field.to_le_bytes());
         }
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let [version, fields @ ..] = <&[u8; ROW_SIZE]>::try_from(bytes).ok()?;
-        if *version != NODE_STATE_FORMAT_VERSION {
-            return None;
-        }
+    fn decode(bytes: &[u8; ROW_SIZE]) -> Option<(ImageOf, Self)> {
+        let (number, fields) = bytes.split_first_chunk::<2>()?;
+        let of = SlotId::new(u16::from_le_bytes(*number)).map(ImageOf::Slot)?;
         let mut numbers = numbers(fields);
         let row = Self {
             file: numbers.next()?,
@@ -118,7 +122,7 @@ impl ImageRow {
             keys: numbers.next()?,
         };
         row.offset.checked_add(row.length)?;
-        Some(row)
+        Some((of, row))
     }
 }
 
@@ -143,8 +147,7 @@ impl ImageRows {
     fn stamp(&self) -> [u8; STAMP_SIZE] {
         let mut crc = crc32fast::Hasher::new();
         for (of, row) in &self.rows {
-            crc.update(&of.key());
-            crc.update(&row.encode());
+            crc.update(&row.encode(*of));
         }
         let mut bytes = [0; STAMP_SIZE];
         bytes[0] = NODE_STATE_FORMAT_VERSION;
@@ -155,6 +158,33 @@ impl ImageRows {
         bytes[STAMP_SIZE - 4..].copy_from_slice(&crc.finalize().to_le_bytes());
         bytes
     }
+
+    /// The record of a group; `None`: it has no row.
+    fn encode_group(&self, group: u16) -> Option<Vec<u8>> {
+        let first = group * GROUP_SLOTS;
+        let slot = |number| SlotId::new(number).map(ImageOf::Slot);
+        let rows = self.rows.range(slot(first)?..=slot(first + GROUP_SLOTS - 1)?);
+        let mut bytes = vec![NODE_STATE_FORMAT_VERSION];
+        rows.for_each(|(of, row)| bytes.extend_from_slice(&row.encode(*of)));
+        (bytes.len() > 1).then_some(bytes)
+    }
+
+    /// Takes in the rows of a group's record; `None`: it is none.
+    fn decode_group(&mut self, key: &[u8], bytes: &[u8]) -> Option<()> {
+        let group = u16::from_be_bytes(*<&[u8; 2]>::try_from(key).ok()?);
+        let rows = bytes.strip_prefix(&[NODE_STATE_FORMAT_VERSION])?;
+        let (rows, []) = rows.as_chunks::<ROW_SIZE>() else { return None };
+        for row in rows {
+            let (of, row) = ImageRow::decode(row).filter(|(of, _)| of.group() == group)?;
+            self.rows.insert(of, row);
+        }
+        Some(())
+    }
+}
+
+/// The groups that these rows are in.
+fn groups_of(changed: impl IntoIterator<Item = ImageOf>) -> BTreeSet<u16> {
+    changed.into_iter().map(ImageOf::group).collect()
 }
 
 /// Why the node's small state cannot be used. It is a copy: set it aside and rebuild it.
@@ -295,17 +325,17 @@ impl NodeState {
     ) -> Result<(), NodeStateError> {
         #[cfg(feature = "simulation")]
         if let Some(rows) = &self.simulated {
-            let row = |of: ImageOf| (of.key().to_vec(), all.rows.get(&of).map(|row| row.encode().to_vec()));
+            let record = |group: u16| (group.to_be_bytes().to_vec(), all.encode_group(group));
             let stamp = (STAMP_KEY.to_vec(), Some(all.stamp().to_vec()));
-            let changes = changed.into_iter().map(row).chain([stamp]);
+            let changes = groups_of(changed).into_iter().map(record).chain([stamp]);
             return self
                 .run_simulated("write image rows", rows, |rows| rows.put(simulated::Tree::Images, changes));
         }
         let mut batch = sled::Batch::default();
-        for of in changed {
-            match all.rows.get(&of) {
-                Some(row) => batch.insert(&of.key(), row.encode().as_slice()),
-                None => batch.remove(&of.key()),
+        for group in groups_of(changed) {
+            match all.encode_group(group) {
+                Some(record) => batch.insert(&group.to_be_bytes(), record),
+                None => batch.remove(&group.to_be_bytes()),
             }
         }
         batch.insert(STAMP_KEY, all.stamp().as_slice());
@@ -529,11 +559,9 @@ fn read_images<B: AsRef<[u8]>>(
             stamp = Some(value);
             continue;
         }
-        let of = <[u8; 2]>::try_from(key.as_ref()).ok().and_then(ImageOf::of_key);
-        let (Some(of), Some(row)) = (of, ImageRow::decode(value.as_ref())) else {
-            return Err(inconsistent("an image row that is none, or of a newer version"));
-        };
-        found.rows.insert(of, row);
+        if found.decode_group(key.as_ref(), value.as_ref()).is_none() {
+            return Err(inconsistent("image rows that are none, or of another version"));
+        }
     }
     let Some(stamp) = stamp else {
         return if found.rows.is_empty() {

@@ -60,9 +60,13 @@ fn every_put_is_synced_by_the_function_that_sled_calls_in_this_binary() {
 fn a_row_that_was_lost_or_changed_is_noticed() {
     type Tamper = fn(&sled::Tree);
     let tamper: [(&str, Tamper); 4] = [
-        ("removed", |tree| drop(tree.remove(3u16.to_be_bytes()).unwrap())),
-        ("older", |tree| drop(tree.insert(3u16.to_be_bytes(), row(1, 999).encode().as_slice()).unwrap())),
-        ("no row", |tree| drop(tree.insert(3u16.to_be_bytes(), b"x").unwrap())),
+        ("removed", |tree| drop(tree.remove(0u16.to_be_bytes()).unwrap())),
+        ("older", |tree| {
+            let mut older = rows(10);
+            older.rows.insert(slot(3), row(1, 999));
+            drop(tree.insert(0u16.to_be_bytes(), older.encode_group(0).unwrap()).unwrap());
+        }),
+        ("no row", |tree| drop(tree.insert(0u16.to_be_bytes(), b"x").unwrap())),
         ("no stamp", |tree| drop(tree.remove(STAMP_KEY).unwrap())),
     ];
     for (name, tamper) in tamper {

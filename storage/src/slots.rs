@@ -9,12 +9,13 @@ use holdfast_words::{Epoch, Lsn, SLOT_COUNT, SlotId, SlotSequence};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::apply::{Applied, ApplyError, apply};
-use crate::keyspace::Keyspace;
+use crate::keyspace::{Keyspace, expiry_as_logged};
 use crate::log::{
     AppendError, Log, MORE_FOLLOWS, RECORD_HEADER_SIZE, RecordHeader, RecordKind, RecordView, finish_record,
 };
 use crate::mutation::{BodyBuilder, DecodeError, Mutation, decode_body};
 use crate::platform::sabotage::{self, Switch};
+use crate::slot_copy::{Emit, SlotCopy, Stepped};
 use crate::types::ValueRef;
 use crate::watch::{WatchFlag, Watchers};
 
@@ -30,6 +31,8 @@ pub struct Slot {
     imaged_sequence: SlotSequence,
     image_is_damaged: bool,
     watchers: Option<Box<Watchers>>,
+    /// A copy of the slot that is being made step by step.
+    copy: Option<Box<SlotCopy>>,
 }
 
 impl Slot {
@@ -73,7 +76,47 @@ impl Slot {
         self.imaged_sequence = sequence;
         self.image_is_damaged = false;
         self.newest_lsn = newest_lsn;
+        self.copy = None;
         self.touch_all();
+    }
+
+    /// Takes in one key of an image, or with `is_more` a further part of its value, which is in the value format.
+    ///
+    /// # Errors
+    /// When that is no value.
+    pub fn load_entry(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        expires_at_ms: Option<u64>,
+        is_more: bool,
+    ) -> Result<(), ApplyError> {
+        self.keyspace.load(key, value, expires_at_ms.map(expiry_as_logged), is_more)?;
+        Ok(())
+    }
+
+    /// About as many keys are going to be loaded.
+    pub fn expect_keys(&mut self, count: usize) {
+        self.keyspace.expect(count);
+    }
+
+    /// Begins a copy of the slot as it is now; one that was in progress is given up.
+    pub(crate) fn begin_copy(&mut self) {
+        self.copy = Some(Box::new(SlotCopy::new()));
+    }
+
+    /// Goes on with the copy; `None`: there is none any more, and it has to begin anew.
+    pub(crate) fn copy_more(&mut self, budget: usize, emit: Emit<'_>) -> Option<Stepped> {
+        let stepped = self.copy.as_mut()?.step(&self.keyspace, budget, emit);
+        if stepped.is_done {
+            self.copy = None;
+        }
+        Some(stepped)
+    }
+
+    /// Gives up a copy that is in progress.
+    pub(crate) fn end_copy(&mut self) {
+        self.copy = None;
     }
 
     /// Applies a mutation that stands for a part of an image. Not for commands: no record is made.
@@ -82,6 +125,11 @@ impl Slot {
     }
 
     fn apply(&mut self, mutation: &Mutation<'_>) -> Result<Applied, ApplyError> {
+        if let Some(copy) = &mut self.copy
+            && !copy.before(&mut self.keyspace, mutation)
+        {
+            self.copy = None;
+        }
         let applied = apply(&mut self.keyspace, mutation)?;
         if applied.changed > 0
             && let Some(watchers) = &self.watchers
@@ -212,6 +260,26 @@ impl Slots {
         let before = Counted::of(&slot);
         let result = work(&mut slot);
         self.settle(&before, &slot);
+        result
+    }
+
+    /// As [`Self::with`]; who waits for the slot meanwhile gets it next. For work that comes back to the slot at once.
+    pub(crate) fn with_fairly<R>(&self, id: SlotId, work: impl FnOnce(&mut Slot) -> R) -> R {
+        let mut slot = self.slots[id.index()].lock();
+        let before = Counted::of(&slot);
+        let result = work(&mut slot);
+        self.settle(&before, &slot);
+        MutexGuard::unlock_fair(slot);
+        result
+    }
+
+    /// Locks one slot to load an image into it; what it holds is counted when `is_whole`.
+    pub(crate) fn load<R>(&self, id: SlotId, is_whole: bool, work: impl FnOnce(&mut Slot) -> R) -> R {
+        let mut slot = self.slots[id.index()].lock();
+        let result = work(&mut slot);
+        if is_whole {
+            self.settle(&Counted { keys: 0, volatile: 0, memory: 0 }, &slot);
+        }
         result
     }
 

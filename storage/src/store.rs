@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use holdfast_words::{Lsn, NodeId, ShardId, SlotId, SlotSequence};
 
+use crate::apply::ApplyError;
 use crate::checkpoint::image_files::ImageFileError;
 use crate::checkpoint::image_format::ChunkHeader;
 use crate::checkpoint::image_format::{Entry, ImageBuilder, ImageKind, ImageStamp};
 use crate::checkpoint::load::{self, ImageVisitor, LoadError};
 use crate::checkpoint::manifest::{Manifest, ManifestError};
-use crate::checkpoint::pass::{Checkpointer, PassError, PassReport, PassSettings, SlotSource};
+use crate::checkpoint::pass::{Checkpointer, PassError, PassReport, PassSettings, SlotSource, StoreChunks};
 use crate::checkpoint::receive::ImageReceiver;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::log::format::HeaderFault;
@@ -21,11 +22,11 @@ use crate::log::segment::Sealed;
 use crate::log::{
     AppendError, Log, LogConfig, LogHealth, OpenError, ReadError, RecordView, RecordVisitor, Recovery,
 };
-use crate::mutation::{Expiry, Mutation};
 use crate::platform::{clock, files};
 use crate::replay;
 use crate::scrub::{Scrub, ScrubStats};
-use crate::slots::{ReplayError, Scratch, SlotSet, Slots};
+use crate::slot_copy::Stepped;
+use crate::slots::{ReplayError, Scratch, Slot, SlotSet, Slots};
 use crate::types::value_format::{self, VALUE_FORMAT_VERSION};
 
 /// How a store is kept.
@@ -201,6 +202,8 @@ pub struct Store {
     needed_by_replicas: parking_lot::Mutex<NeededByReplicas>,
     /// Held by whoever takes a checkpoint or replaces the data: the one would make an image of what the other takes away.
     maintaining: parking_lot::Mutex<()>,
+    /// Held while a large slot is copied in steps: a slot has one such copy at a time.
+    copying: parking_lot::Mutex<()>,
     last_checkpoint_at_ms: AtomicU64,
     last_checkpoint_failed: AtomicBool,
     scrub: parking_lot::Mutex<Scrub>,
@@ -226,15 +229,25 @@ impl std::fmt::Debug for Store {
 struct Fill<'s>(&'s Slots);
 
 impl ImageVisitor for Fill<'_> {
-    fn on_image(&self, stamp: &ImageStamp) {
-        self.0.with(stamp.slot, |slot| slot.begin_load(stamp.sequence, stamp.lsn));
+    fn on_image(&self, stamp: &ImageStamp, keys: u64) {
+        self.0.with(stamp.slot, |slot| {
+            slot.begin_load(stamp.sequence, stamp.lsn);
+            slot.expect_keys(keys as usize);
+        });
     }
 
     fn on_entry(&self, stamp: &ImageStamp, entry: Entry<'_>) -> Result<(), String> {
-        let expiry = entry.expiry_ms.map_or(Expiry::Clear, Expiry::At);
-        let restore = Mutation::Restore { key: entry.key.into(), value: entry.value.into(), expiry };
-        self.0.with(stamp.slot, |slot| slot.load(&restore)).map_err(|error| error.to_string())
+        let loaded = self.0.load(stamp.slot, false, |slot| load_entry(slot, entry));
+        loaded.map_err(|error| error.to_string())
     }
+
+    fn on_end(&self, stamp: &ImageStamp) {
+        self.0.load(stamp.slot, true, |_| ());
+    }
+}
+
+fn load_entry(slot: &mut Slot, entry: Entry<'_>) -> Result<(), ApplyError> {
+    slot.load_entry(entry.key, entry.value, entry.expiry_ms, entry.is_more)
 }
 
 impl Store {
@@ -332,6 +345,7 @@ impl Store {
             config,
             needed_by_replicas: parking_lot::Mutex::default(),
             maintaining: parking_lot::Mutex::new(()),
+            copying: parking_lot::Mutex::new(()),
             last_checkpoint_at_ms: AtomicU64::new(clock::wall_clock_ms()),
             last_checkpoint_failed: AtomicBool::new(false),
             scrub: parking_lot::Mutex::default(),
@@ -425,8 +439,7 @@ impl Store {
             let mut offset = 0;
             while offset < chunk.len() {
                 let lsn = at.advance(offset as u64);
-                let record = crate::log::format::decode_record(&chunk[offset..], lsn);
-                let record = record.map_err(|fault| AppendError::Damaged { lsn, fault })?;
+                let record = crate::log::format::checked_record(&chunk[offset..], lsn);
                 if !replay.push(&record) {
                     return Ok(());
                 }
@@ -514,9 +527,7 @@ impl Store {
         }
         let mut failed = None;
         receiver.push_chunk(chunk, |stamp, entry| {
-            let expiry = entry.expiry_ms.map_or(Expiry::Clear, Expiry::At);
-            let restore = Mutation::Restore { key: entry.key.into(), value: entry.value.into(), expiry };
-            let loaded = self.slots.with(stamp.slot, |slot| slot.load(&restore));
+            let loaded = self.slots.with(stamp.slot, |slot| load_entry(slot, entry));
             failed = failed.take().or(loaded.err());
         })?;
         match failed {
@@ -683,7 +694,11 @@ impl Store {
     /// # Errors
     /// When the log has failed: the slot may hold changes that it did not take, which nobody else must see.
     pub fn image_of(&self, slot: SlotId, builder: &mut ImageBuilder) -> Result<(), AppendError> {
-        Source(self).copy_slot(slot, builder);
+        let keep = &mut |image: &mut ImageBuilder| {
+            image.pack();
+            Ok(())
+        };
+        Source(self).copy_slot(slot, builder, keep).expect("what is kept in memory needs no file");
         self.check_log()
     }
 
@@ -743,6 +758,70 @@ pub enum RebuildError {
 /// The store as a checkpoint pass sees it.
 struct Source<'s>(&'s Store);
 
+/// Bytes of memory of a slot up to which it is copied in one go.
+const COPY_WHOLE_BYTES: usize = 128 << 10;
+/// Bytes that are copied of a larger one while it is locked, and unlocked again.
+const COPY_STEP_BYTES: usize = 64 << 10;
+
+/// Ends a copy that did not get to its end.
+struct EndCopy<'s>(&'s Slots, SlotId);
+
+impl Drop for EndCopy<'_> {
+    fn drop(&mut self) {
+        self.0.with(self.1, Slot::end_copy);
+    }
+}
+
+impl Source<'_> {
+    fn begin_image(&self, id: SlotId, slot: &Slot, image: &mut ImageBuilder) {
+        image.begin(ImageStamp {
+            kind: ImageKind::Slot,
+            shard: self.0.shard_id(),
+            slot: id,
+            epoch: self.0.log.epoch(),
+            sequence: slot.sequence(),
+            lsn: slot.newest_lsn(),
+            value_version: VALUE_FORMAT_VERSION,
+        });
+    }
+
+    fn copy_in_steps(
+        &self,
+        id: SlotId,
+        image: &mut ImageBuilder,
+        store: StoreChunks<'_>,
+    ) -> Result<(), ImageFileError> {
+        let slots = &self.0.slots;
+        let _alone = self.0.copying.lock();
+        let _end = EndCopy(slots, id);
+        loop {
+            slots.with(id, |slot| {
+                self.begin_image(id, slot, image);
+                slot.begin_copy();
+            });
+            loop {
+                let stepped = slots.with_fairly(id, |slot| {
+                    slot.copy_more(COPY_STEP_BYTES, &mut |key, expiry_ms, value, is_more| {
+                        if is_more {
+                            image.push_more(key, expiry_ms, value);
+                        } else {
+                            image.push(key, expiry_ms, value);
+                        }
+                    })
+                });
+                // The slot was emptied meanwhile: from the beginning.
+                let Some(stepped) = stepped else { break };
+                let Stepped { is_done, garbage } = stepped;
+                drop(garbage);
+                store(image)?;
+                if is_done {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
 impl SlotSource for Source<'_> {
     fn applied_lsn(&self) -> Lsn {
         self.0.applied_lsn()
@@ -752,25 +831,28 @@ impl SlotSource for Source<'_> {
         SlotId::all().filter(|&id| self.0.slots.with(id, |slot| slot.is_dirty())).collect()
     }
 
-    fn copy_slot(&self, id: SlotId, image: &mut ImageBuilder) {
-        let (shard, epoch) = (self.0.shard_id(), self.0.log.epoch());
-        self.0.slots.with(id, |slot| {
-            image.begin(ImageStamp {
-                kind: ImageKind::Slot,
-                shard,
-                slot: id,
-                epoch,
-                sequence: slot.sequence(),
-                lsn: slot.newest_lsn(),
-                value_version: VALUE_FORMAT_VERSION,
-            });
+    fn copy_slot(
+        &self,
+        id: SlotId,
+        image: &mut ImageBuilder,
+        store: StoreChunks<'_>,
+    ) -> Result<(), ImageFileError> {
+        let slots = &self.0.slots;
+        let is_large = |slot: &Slot| slot.keyspace().memory_bytes() > COPY_WHOLE_BYTES;
+        let is_whole = slots.with(id, |slot| {
+            if is_large(slot) {
+                return false;
+            }
+            self.begin_image(id, slot, image);
             let mut bytes = Vec::new();
             slot.keyspace().for_each(|key, value, expiry_ms| {
                 bytes.clear();
                 value_format::encode(value, &mut bytes);
                 image.push(key, expiry_ms, &bytes);
             });
+            true
         });
+        if is_whole { Ok(()) } else { self.copy_in_steps(id, image, store) }
     }
 
     fn wait_until_safe(&self, lsn: Lsn) -> Result<(), String> {

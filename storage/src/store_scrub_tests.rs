@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use super::*;
 use crate::log::FsyncPolicy;
+use crate::mutation::{Expiry, Mutation};
 use crate::scrub::nobody;
 
 fn config() -> StoreConfig {

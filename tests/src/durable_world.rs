@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use holdfast_storage::checkpoint::image_files::ImageFileError;
 use holdfast_storage::checkpoint::image_format::{Compression, Entry, ImageBuilder, ImageKind, ImageStamp};
 use holdfast_storage::checkpoint::load::{ImageVisitor, load_all};
 use holdfast_storage::checkpoint::manifest::Manifest;
-use holdfast_storage::checkpoint::pass::{Checkpointer, PassSettings, SlotSource};
+use holdfast_storage::checkpoint::pass::{Checkpointer, PassSettings, SlotSource, StoreChunks};
 use holdfast_storage::data_dir::DataDir;
 use holdfast_storage::log::{
     FsyncPolicy, Log, LogConfig, RecordHeader, RecordKind, RecordView, VisitError, encode_record,
@@ -204,7 +205,7 @@ impl Slots {
 }
 
 impl ImageVisitor for Slots {
-    fn on_image(&self, stamp: &ImageStamp) {
+    fn on_image(&self, stamp: &ImageStamp, _keys: u64) {
         if let Some(slot) = self.get(stamp.slot.index()) {
             let (sequence, newest_lsn) = (stamp.sequence.0, stamp.lsn.0);
             *slot.lock() = Slot { sequence, newest_lsn, imaged: sequence, ..Slot::default() };
@@ -405,7 +406,12 @@ impl<F: Fn(Ack)> SlotSource for Source<'_, F> {
             .collect()
     }
 
-    fn copy_slot(&self, slot: SlotId, image: &mut ImageBuilder) {
+    fn copy_slot(
+        &self,
+        slot: SlotId,
+        image: &mut ImageBuilder,
+        _store: StoreChunks<'_>,
+    ) -> Result<(), ImageFileError> {
         let held = self.world.slots[slot.index()].lock();
         image.begin(ImageStamp {
             kind: ImageKind::Slot,
@@ -417,6 +423,7 @@ impl<F: Fn(Ack)> SlotSource for Source<'_, F> {
             value_version: 1,
         });
         held.keys.iter().for_each(|(key, value)| image.push(key, None, value));
+        Ok(())
     }
 
     fn wait_until_safe(&self, lsn: Lsn) -> Result<(), String> {

@@ -242,6 +242,25 @@ impl ImageFileWriter {
         Ok(row)
     }
 
+    /// Appends the rest of the image that begins at `begins_at` and returns its row.
+    ///
+    /// # Errors
+    /// When it cannot be written; the file is useless then.
+    pub(crate) fn append_rest(
+        &mut self,
+        stamp: &ImageStamp,
+        begins_at: u64,
+        rest: &[u8],
+        size: ImageSize,
+    ) -> Result<ImageRow, ImageFileError> {
+        if rest.len() as u64 == size.stored_bytes {
+            self.cut(begins_at);
+        }
+        self.append(rest)?;
+        assert_eq!(self.len(), begins_at + size.stored_bytes, "an image is stored whole");
+        Ok(ImageRow::new(stamp, self.number, begins_at, size.stored_bytes, size.keys))
+    }
+
     /// Takes back what was appended from `length` on; an image begins there.
     pub(crate) fn cut(&mut self, length: u64) {
         debug_assert!((FILE_HEADER_SIZE..=self.len()).contains(&length));

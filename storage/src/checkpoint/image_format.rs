@@ -7,7 +7,9 @@
 //!
 //! ```text
 //! image   = chunk(0) … chunk(n, LAST)
-//! entries = (key_length:varint key expiry_ms:varint value_length:varint value)…      expiry_ms 0 = never; in key-table order
+//! entries = (length_and_more:varint key expiry_ms:varint value_length:varint value)…      expiry_ms 0 = never
+//!           length_and_more = key length · 2 + 1 when the value is a further part of the key's value, else + 0
+//!           version 1: the key length alone, no value in parts
 //!
 //! chunk, little-endian:
 //!  +0  u32 magic "HFSI"      +4 u8 version   +5 u8 flags      +6 u16 slot
@@ -24,6 +26,8 @@
 //!   of the newest of them (of its group, when it was part of one). An image becomes a checkpoint only once the log is
 //!   durable and committed up to there, so that no image is ever ahead of its log.
 //! * The header's crc stands at the same place in all versions, so that "newer than I know" and "damaged" are told apart.
+//! * A large value stands in parts, each a value of its type: its items are added to those of the parts before it, which need
+//!   not be next to it. They are cut so that a copy can be made while the slot serves.
 //! * A value's bytes are those of `value_format.rs`; here they are opaque.
 
 use std::ops::Range;
@@ -31,15 +35,13 @@ use std::ops::Range;
 use holdfast_words::{Epoch, Lsn, ShardId, SlotId, SlotSequence};
 
 /// Version of the image format; a reader refuses a higher one.
-pub const IMAGE_FORMAT_VERSION: u8 = 1;
+pub const IMAGE_FORMAT_VERSION: u8 = 2;
 /// Bytes of a chunk's header.
 pub const CHUNK_HEADER_SIZE: usize = HEADER_CRC.end;
 /// Bytes of entries that a writer puts into one chunk.
 pub const CHUNK_RAW_TARGET: usize = 1 << 20;
 /// Most bytes of entries in one chunk; what a header claims beyond it is damage, so a reader's memory is bounded.
 pub const CHUNK_RAW_MAX: usize = 4 << 20;
-/// A slot of at most this many bytes of entries is copied plain while it is locked and compressed afterwards.
-const COPY_PLAIN_MAX: usize = 16 << 20;
 
 const MAGIC: [u8; 4] = *b"HFSI";
 const MAGIC_AT: Range<usize> = 0..4;
@@ -109,6 +111,8 @@ pub struct Entry<'a> {
     pub expiry_ms: Option<u64>,
     /// Its value, in the value format.
     pub value: &'a [u8],
+    /// The value is a further part of what the key holds.
+    pub is_more: bool,
 }
 
 /// Why bytes are not the image they should be. Places are offsets from the beginning of the chunk.
@@ -170,6 +174,7 @@ pub struct ChunkHeader {
     pub stored_length: u32,
     /// Keys in the image; 0 unless `last`.
     pub keys: u64,
+    version: u8,
     compressed: bool,
     raw_length: u32,
     raw_offset: u64,
@@ -191,7 +196,7 @@ impl ChunkHeader {
         let mut bytes = [0; CHUNK_HEADER_SIZE];
         let stamp = &self.stamp;
         bytes[MAGIC_AT].copy_from_slice(&MAGIC);
-        bytes[VERSION] = IMAGE_FORMAT_VERSION;
+        bytes[VERSION] = self.version;
         bytes[FLAGS] = if self.compressed { FLAG_LZ4 } else { 0 } | if self.last { FLAG_LAST } else { 0 };
         bytes[SLOT].copy_from_slice(&stamp.slot.number().to_le_bytes());
         bytes[KIND] = stamp.kind as u8;
@@ -247,6 +252,7 @@ impl ChunkHeader {
             last: bytes[FLAGS] & FLAG_LAST != 0,
             stored_length: u32::from_le_bytes(field(bytes, STORED_LENGTH)),
             keys: u64::from_le_bytes(field(bytes, KEYS)),
+            version: bytes[VERSION],
             compressed: bytes[FLAGS] & FLAG_LZ4 != 0,
             raw_length: u32::from_le_bytes(field(bytes, RAW_LENGTH)),
             raw_offset: u64::from_le_bytes(field(bytes, RAW_OFFSET)),
@@ -307,8 +313,8 @@ pub struct ImageSize {
     pub stored_bytes: u64,
 }
 
-/// Builds images, one after the other, in memory that it keeps. While the slot is locked, [`Self::begin`] and
-/// [`Self::push`] only copy (up to a size); [`Self::finish`] compresses and checksums, after the slot was unlocked.
+/// Builds images, one after the other, in memory that it keeps. While the slot is locked, [`Self::begin`] and [`Self::push`] only
+/// copy; [`Self::pack`] and [`Self::finish`] compress and checksum, after the slot was unlocked.
 #[derive(Default)]
 pub struct ImageBuilder {
     compression: Compression,
@@ -321,6 +327,8 @@ pub struct ImageBuilder {
     next_index: u32,
     raw_offset: u64,
     keys: u64,
+    /// Bytes of chunks that were taken out of the builder.
+    taken_bytes: u64,
 }
 
 impl ImageBuilder {
@@ -333,33 +341,55 @@ impl ImageBuilder {
     pub fn begin(&mut self, stamp: ImageStamp) {
         self.stamp = Some(stamp);
         self.raw.clear();
+        if self.chunks.capacity() > 8 * CHUNK_RAW_TARGET {
+            self.chunks = Vec::new();
+        }
         self.chunks.clear();
-        (self.next_index, self.raw_offset, self.keys) = (0, 0, 0);
+        (self.next_index, self.raw_offset, self.keys, self.taken_bytes) = (0, 0, 0, 0);
     }
 
     /// Adds one key with its value's bytes.
     pub fn push(&mut self, key: &[u8], expiry_ms: Option<u64>, value: &[u8]) {
         self.keys += 1;
-        put_varint(&mut self.raw, key.len() as u64);
+        self.put_entry(key, expiry_ms, value, false);
+    }
+
+    /// Adds a further part of a value that was pushed before.
+    pub fn push_more(&mut self, key: &[u8], expiry_ms: Option<u64>, value: &[u8]) {
+        self.put_entry(key, expiry_ms, value, true);
+    }
+
+    fn put_entry(&mut self, key: &[u8], expiry_ms: Option<u64>, value: &[u8], is_more: bool) {
+        put_varint(&mut self.raw, key.len() as u64 * 2 + u64::from(is_more));
         self.raw.extend_from_slice(key);
         put_varint(&mut self.raw, expiry_ms.unwrap_or(0));
         put_varint(&mut self.raw, value.len() as u64);
         self.raw.extend_from_slice(value);
-        if self.raw.len() > COPY_PLAIN_MAX {
-            self.cut_chunks(false);
-        }
     }
 
-    /// Ends the image and returns its bytes and figures.
+    /// Makes whole chunks of what was pushed, as far as that goes.
+    pub fn pack(&mut self) {
+        self.cut_chunks(false);
+    }
+
+    /// The chunks made so far, which the builder then forgets, and whether they are the image's first.
+    pub fn take_chunks(&mut self) -> (bool, Vec<u8>) {
+        let chunks = std::mem::take(&mut self.chunks);
+        let is_first = self.taken_bytes == 0;
+        self.taken_bytes += chunks.len() as u64;
+        (is_first, chunks)
+    }
+
+    /// Ends the image and returns the bytes that were not taken, and its figures.
     ///
     /// # Panics
     /// When no image was begun.
     pub fn finish(&mut self) -> (&ImageStamp, &[u8], ImageSize) {
         self.cut_chunks(true);
-        let size =
-            ImageSize { keys: self.keys, raw_bytes: self.raw_offset, stored_bytes: self.chunks.len() as u64 };
-        // Memory that one huge slot needed is not kept for the many small ones.
-        if self.raw.capacity() > 2 * COPY_PLAIN_MAX {
+        let stored_bytes = self.taken_bytes + self.chunks.len() as u64;
+        let size = ImageSize { keys: self.keys, raw_bytes: self.raw_offset, stored_bytes };
+        // Memory that one huge value needed is not kept for the many small ones.
+        if self.raw.capacity() > 8 * CHUNK_RAW_TARGET {
             self.raw = Vec::new();
         }
         (self.stamp.as_ref().expect("an image was begun"), &self.chunks, size)
@@ -403,6 +433,7 @@ impl ImageBuilder {
             last,
             stored_length: body.len() as u32,
             keys: if last { self.keys } else { 0 },
+            version: IMAGE_FORMAT_VERSION,
             compressed,
             raw_length: raw.len() as u32,
             raw_offset: self.raw_offset,
@@ -492,10 +523,10 @@ impl ImageDecoder {
         let malformed =
             |rest: &[u8], what| ImageError::Entries { raw_offset: raw_end - rest.len() as u64, what };
         while !rest.is_empty() {
-            match take_entry(rest) {
+            match take_entry(rest, header.version) {
                 Ok(Some((entry, after))) => {
+                    self.keys += u64::from(!entry.is_more);
                     on_entry(&header.stamp, entry);
-                    self.keys += 1;
                     rest = after;
                 }
                 Ok(None) => break,
@@ -541,13 +572,15 @@ impl ImageDecoder {
 }
 
 /// The entry at the beginning of `bytes` and what follows; `None` when its end is not there yet.
-fn take_entry(bytes: &[u8]) -> Result<Option<(Entry<'_>, &[u8])>, &'static str> {
-    let Some((key_length, rest)) = take_varint(bytes)? else { return Ok(None) };
+fn take_entry(bytes: &[u8], version: u8) -> Result<Option<(Entry<'_>, &[u8])>, &'static str> {
+    let Some((length, rest)) = take_varint(bytes)? else { return Ok(None) };
+    let (key_length, is_more) = if version == 1 { (length, false) } else { (length / 2, length % 2 == 1) };
     let Some((key, rest)) = take_bytes(rest, key_length) else { return Ok(None) };
     let Some((expiry_ms, rest)) = take_varint(rest)? else { return Ok(None) };
     let Some((value_length, rest)) = take_varint(rest)? else { return Ok(None) };
     let Some((value, rest)) = take_bytes(rest, value_length) else { return Ok(None) };
-    Ok(Some((Entry { key, expiry_ms: (expiry_ms != 0).then_some(expiry_ms), value }, rest)))
+    let expiry_ms = (expiry_ms != 0).then_some(expiry_ms);
+    Ok(Some((Entry { key, expiry_ms, value, is_more }, rest)))
 }
 
 fn take_bytes(bytes: &[u8], length: u64) -> Option<(&[u8], &[u8])> {

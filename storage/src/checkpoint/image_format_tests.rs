@@ -53,25 +53,61 @@ fn chunk_count(mut bytes: &[u8]) -> usize {
     count
 }
 
-#[test]
-fn a_known_image_has_the_bytes_it_had_in_version_1() {
-    let entries = [(b"key".to_vec(), Some(300), b"value".to_vec())];
-    let bytes = encoded(&entries, Compression::Lz4);
+/// The image of one key in a version, with its body and zlib.crc32 of the body and of the header, little-endian.
+fn golden(version: u8, body: &[u8], crcs: [u8; 8]) -> Vec<u8> {
     let mut golden = Vec::new();
-    golden.extend_from_slice(b"HFSI\x01\x02\x2c\x01");
+    golden.extend_from_slice(b"HFSI");
+    golden.extend_from_slice(&[version, 2, 0x2c, 1]);
     golden.extend_from_slice(&[0, 1, 0, 0, 0, 0, 0, 0]);
     golden.extend_from_slice(&[12, 0, 0, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     golden.extend_from_slice(&[7; 20]);
     golden.extend_from_slice(&[0; 4]);
     golden.extend_from_slice(&[3, 0, 0, 0, 0, 0, 0, 0, 41, 0, 0, 0, 0, 0, 0, 0]);
     golden.extend_from_slice(&[0x22, 0x11, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
-    golden.extend_from_slice(&GOLDEN_CRCS);
-    golden.extend_from_slice(b"\x03key\xac\x02\x05value");
-    assert_eq!(bytes, golden);
-    assert_eq!(decoded(&golden).unwrap(), entries);
+    golden.extend_from_slice(&crcs);
+    golden.extend_from_slice(body);
+    golden
 }
-/// zlib.crc32 of the body, then of the header, little-endian.
-const GOLDEN_CRCS: [u8; 8] = [41, 98, 149, 245, 162, 98, 221, 198];
+
+#[test]
+fn a_known_image_has_the_bytes_it_had_in_version_2_and_one_of_version_1_is_read() {
+    let entries = [(b"key".to_vec(), Some(300), b"value".to_vec())];
+    let now = golden(2, b"\x06key\xac\x02\x05value", GOLDEN_CRCS);
+    assert_eq!(encoded(&entries, Compression::Lz4), now);
+    assert_eq!(decoded(&now).unwrap(), entries);
+    let before = golden(1, b"\x03key\xac\x02\x05value", [41, 98, 149, 245, 162, 98, 221, 198]);
+    assert_eq!(decoded(&before).unwrap(), entries);
+}
+
+#[test]
+fn an_image_taken_out_in_pieces_is_the_same_and_further_parts_are_no_keys() {
+    let build = |takes: bool| {
+        let (mut builder, mut bytes) = (ImageBuilder::new(Compression::None), Vec::new());
+        builder.begin(stamp());
+        builder.push(b"large", None, &vec![1; CHUNK_RAW_TARGET]);
+        for part in 0..4 {
+            builder.push_more(b"large", None, &vec![part; CHUNK_RAW_TARGET / 2]);
+            if takes {
+                builder.pack();
+                let (is_first, chunks) = builder.take_chunks();
+                assert_eq!(is_first, bytes.is_empty());
+                bytes.extend(chunks);
+            }
+        }
+        let (_, rest, size) = builder.finish();
+        bytes.extend_from_slice(rest);
+        assert_eq!((size.keys, size.stored_bytes), (1, bytes.len() as u64));
+        bytes
+    };
+    assert_eq!(build(true), build(false));
+    assert_eq!(decoded(&build(true)).unwrap().len(), 5);
+}
+
+/// Of version 2.
+const GOLDEN_CRCS: [u8; 8] = [57, 21, 54, 109, 159, 103, 203, 68];
+
+/// Bytes that make many chunks.
+const PLAIN: usize = 16 << 20;
 
 #[test]
 fn an_empty_slot_has_an_image_of_one_header() {
@@ -87,11 +123,11 @@ fn a_large_slot_comes_in_chunks_and_back_whole() {
         (0..300).map(|i| (vec![i as u8; 20], None, (0..9000).map(|_| dice.u8(..)).collect())).collect();
     // One value that is longer than a chunk, and one that compresses.
     entries.push((b"big".to_vec(), Some(1), (0..3 * CHUNK_RAW_TARGET).map(|_| dice.u8(..)).collect()));
-    entries.push((b"zeros".to_vec(), None, vec![0; 2 * COPY_PLAIN_MAX]));
+    entries.push((b"zeros".to_vec(), None, vec![0; 2 * PLAIN]));
     entries.push((vec![], Some(u64::MAX), vec![]));
     for compression in [Compression::None, Compression::Lz4] {
         let bytes = encoded(&entries, compression);
-        assert!(chunk_count(&bytes) >= 5 + 2 * COPY_PLAIN_MAX / CHUNK_RAW_TARGET);
+        assert!(chunk_count(&bytes) >= 5 + 2 * PLAIN / CHUNK_RAW_TARGET);
         assert_eq!(bytes.len() < 9 << 20, compression == Compression::Lz4);
         assert!(decoded(&bytes).unwrap() == entries);
     }
@@ -101,7 +137,7 @@ fn a_large_slot_comes_in_chunks_and_back_whole() {
 fn a_builder_starts_each_image_anew() {
     let mut builder = ImageBuilder::new(Compression::Lz4);
     builder.begin(stamp());
-    builder.push(b"unfinished", None, &vec![1; 2 * COPY_PLAIN_MAX]);
+    builder.push(b"unfinished", None, &vec![1; 2 * PLAIN]);
     builder.begin(stamp());
     builder.push(b"k", None, b"v");
     let (_, bytes, size) = builder.finish();
@@ -190,6 +226,7 @@ proptest! {
             last: true,
             stored_length: body.len() as u32,
             keys: 1,
+            version: IMAGE_FORMAT_VERSION,
             compressed: lz4,
             raw_length: body.len() as u32 + if lz4 { 40 } else { 0 },
             raw_offset: 0,

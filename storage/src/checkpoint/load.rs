@@ -13,14 +13,17 @@ use crate::platform::threads;
 
 /// What takes the images. A slot's calls come from one thread, in order; different slots come from different ones.
 pub trait ImageVisitor: Sync {
-    /// The slot's image begins; whatever the visitor had of the slot is void.
-    fn on_image(&self, stamp: &ImageStamp);
+    /// The slot's image, of as many keys, begins; whatever the visitor had of the slot is void.
+    fn on_image(&self, stamp: &ImageStamp, keys: u64);
 
     /// One key of the image.
     ///
     /// # Errors
     /// When its value makes no sense; loading ends.
     fn on_entry(&self, stamp: &ImageStamp, entry: Entry<'_>) -> Result<(), String>;
+
+    /// The slot's image is complete.
+    fn on_end(&self, _stamp: &ImageStamp) {}
 }
 
 /// Why loading ended early: the visitor has some slots and not others.
@@ -136,7 +139,7 @@ impl Loader {
             let damaged = |source| file.damaged(offset, Some(of), source);
             row.expect(of, index, &header).map_err(damaged)?;
             if index == 0 {
-                visitor.on_image(&header.stamp);
+                visitor.on_image(&header.stamp, row.keys);
             }
             let mut refused = None;
             self.decoder
@@ -154,6 +157,7 @@ impl Loader {
             }
             offset += header.chunk_length();
             if header.last {
+                visitor.on_end(&header.stamp);
                 break;
             }
         }

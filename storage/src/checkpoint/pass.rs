@@ -22,6 +22,9 @@ use crate::checkpoint::rewrite;
 use crate::node_state::{ImageOf, ImageRow};
 use crate::platform::clock;
 
+/// Compresses and stores what an unfinished image has so far, so that no image is in memory as a whole.
+pub type StoreChunks<'s> = &'s mut dyn FnMut(&mut ImageBuilder) -> Result<(), ImageFileError>;
+
 /// Where the pass gets images from. Implemented by what owns the slots and the log.
 pub trait SlotSource {
     /// End of the log as far as it has been applied to the slots: every record that ends at or below it is in them.
@@ -30,9 +33,18 @@ pub trait SlotSource {
     /// Slots with records that no image holds, ascending. Asked once, after [`Self::applied_lsn`].
     fn dirty_slots(&self) -> Vec<SlotId>;
 
-    /// Locks the slot, begins its image, pushes its keys, unlocks. The stamp's LSN is the end of the slot's newest record,
-    /// or of the group that record belongs to.
-    fn copy_slot(&self, slot: SlotId, image: &mut ImageBuilder);
+    /// Begins the slot's image and pushes its keys as of that moment, under the slot's lock; that of a large slot in steps, each a
+    /// short time under the lock, with a call of `store` between them. The stamp's LSN is the end of the slot's newest
+    /// record, or of the group that record belongs to. The image may be begun more than once; the last one counts.
+    ///
+    /// # Errors
+    /// What `store` said.
+    fn copy_slot(
+        &self,
+        slot: SlotId,
+        image: &mut ImageBuilder,
+        store: StoreChunks<'_>,
+    ) -> Result<(), ImageFileError>;
 
     /// Returns when the log is durable and committed up to `lsn`.
     ///
@@ -214,10 +226,11 @@ impl Checkpointer {
                 Some(file) => file,
                 None => open.insert(OpenFile::new(self.manifest.create_file()?)),
             };
-            source.copy_slot(slot, &mut builder);
-            let (stamp, image, size) = builder.finish();
+            let begins_at = file.writer.len();
+            source.copy_slot(slot, &mut builder, &mut |image| file.store(image, begins_at))?;
+            let (stamp, rest, size) = builder.finish();
             assert_eq!(stamp.of(), ImageOf::Slot(slot), "an image of another slot than was asked for");
-            let row = file.writer.append_image(stamp, image, size)?;
+            let row = file.writer.append_rest(stamp, begins_at, rest, size)?;
             file.rows.push((stamp.of(), row));
             file.highest_lsn = file.highest_lsn.max(stamp.lsn);
             report.slots += 1;
@@ -272,6 +285,17 @@ struct OpenFile {
 impl OpenFile {
     fn new(writer: ImageFileWriter) -> Self {
         Self { writer, rows: Vec::new(), highest_lsn: Lsn::ZERO }
+    }
+
+    /// Stores what the image that begins at `begins_at` has so far.
+    fn store(&mut self, image: &mut ImageBuilder, begins_at: u64) -> Result<(), ImageFileError> {
+        image.pack();
+        let (is_first, chunks) = image.take_chunks();
+        if is_first {
+            // It was begun anew: what was stored of it is void.
+            self.writer.cut(begins_at);
+        }
+        self.writer.append(&chunks)
     }
 }
 

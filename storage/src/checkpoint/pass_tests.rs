@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::checkpoint::image_files;
+use crate::checkpoint::image_files::ImageFileError;
 use crate::checkpoint::image_format::{Entry, ImageKind, ImageStamp};
 use crate::checkpoint::load::{ImageVisitor, LoadReport, load_all, load_one};
 use crate::data_dir::DataDir;
@@ -87,7 +88,12 @@ impl SlotSource for World {
         (0..self.slots.len()).filter(|&number| dirty(&self.slots[number].lock())).map(id).collect()
     }
 
-    fn copy_slot(&self, slot: SlotId, image: &mut ImageBuilder) {
+    fn copy_slot(
+        &self,
+        slot: SlotId,
+        image: &mut ImageBuilder,
+        _store: StoreChunks<'_>,
+    ) -> Result<(), ImageFileError> {
         let model = self.slots[slot.index()].lock();
         image.begin(ImageStamp {
             kind: ImageKind::Slot,
@@ -99,6 +105,7 @@ impl SlotSource for World {
             value_version: 1,
         });
         model.keys.iter().for_each(|(key, value)| image.push(key, None, value));
+        Ok(())
     }
 
     fn wait_until_safe(&self, lsn: Lsn) -> Result<(), String> {
@@ -127,7 +134,7 @@ struct Loaded {
 }
 
 impl ImageVisitor for Loaded {
-    fn on_image(&self, stamp: &ImageStamp) {
+    fn on_image(&self, stamp: &ImageStamp, _keys: u64) {
         *self.slots[stamp.slot.index()].lock() = (stamp.sequence.0, Keys::new());
     }
 
@@ -262,8 +269,13 @@ fn one_pass_runs_at_a_time() {
         fn dirty_slots(&self) -> Vec<SlotId> {
             self.0.dirty_slots()
         }
-        fn copy_slot(&self, slot: SlotId, image: &mut ImageBuilder) {
-            self.0.copy_slot(slot, image);
+        fn copy_slot(
+            &self,
+            slot: SlotId,
+            image: &mut ImageBuilder,
+            store: StoreChunks<'_>,
+        ) -> Result<(), ImageFileError> {
+            self.0.copy_slot(slot, image, store)
         }
         fn wait_until_safe(&self, lsn: Lsn) -> Result<(), String> {
             self.0.wait_until_safe(lsn)

@@ -36,7 +36,19 @@ pub(crate) enum Held {
 const _: () = assert!(size_of::<Held>() == 16 && size_of::<Entry>() == 8);
 
 impl Held {
-    fn as_ref(&self) -> ValueRef<'_> {
+    /// Nothing, of the same type.
+    pub(crate) fn empty(&self) -> Self {
+        match self {
+            Self::Text(_) => Self::Text(Box::default()),
+            Self::Hash(_) => Self::Hash(Hash::default()),
+            Self::List(_) => Self::List(List::default()),
+            Self::Set(_) => Self::Set(Set::default()),
+            Self::SortedSet(_) => Self::SortedSet(SortedSet::default()),
+        }
+    }
+
+    /// What it is, to read.
+    pub(crate) fn as_ref(&self) -> ValueRef<'_> {
         match self {
             Self::Text(text) => ValueRef::String(StringRef::Bytes(text)),
             Self::Hash(hash) => ValueRef::Hash(hash),
@@ -177,6 +189,23 @@ impl Entry {
         }
         match self.0.take() {
             Kind::Second(block) => Self::with_held(key, block.into_header(), expires_at_ms, used_at),
+            Kind::First(_) => unreachable!("only strings are in their key's block"),
+        }
+    }
+
+    /// What it holds, without its key.
+    pub(crate) fn into_value(self) -> Value {
+        if let (Kind::First(_), ValueRef::String(string)) = (self.0.view(), self.value()) {
+            return Value::string(string.bytes(&mut itoa::Buffer::new()));
+        }
+        match self.0.take() {
+            Kind::Second(block) => match block.into_header() {
+                Held::Text(text) => Value::Bytes(*text),
+                Held::Hash(hash) => Value::Hash(hash),
+                Held::List(list) => Value::List(list),
+                Held::Set(set) => Value::Set(set),
+                Held::SortedSet(set) => Value::SortedSet(set),
+            },
             Kind::First(_) => unreachable!("only strings are in their key's block"),
         }
     }

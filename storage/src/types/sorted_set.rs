@@ -214,6 +214,11 @@ impl SortedSet {
         })
     }
 
+    /// How many members come before a place between members, which need not be there, or stand at it.
+    pub(crate) fn count_up_to(&self, member: &[u8], score: f64) -> usize {
+        self.count_below(|known, known_score| compare((known, known_score), (member, score)).is_le())
+    }
+
     fn count_below(&self, below: impl Fn(&[u8], f64) -> bool) -> usize {
         match self.0.view() {
             Kind::First(packed) => pairs(packed).take_while(|&(member, score)| below(member, score)).count(),

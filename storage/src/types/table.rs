@@ -54,6 +54,11 @@ fn order_of(hash: u64) -> u64 {
     hash.rotate_left(16) >> (64 - CURSOR_BITS)
 }
 
+/// Where scans come to a key: those that go on at a greater cursor have shown it.
+pub(crate) fn place_of(key: &[u8]) -> u64 {
+    order_of(hash_of(key))
+}
+
 /// What a table holds: something with a key.
 pub trait Keyed {
     /// The key.
@@ -118,6 +123,14 @@ impl<T> Table<T> {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Makes room for about as many elements in all, as far as one segment goes.
+    pub fn expect(&mut self, keys: &impl Keys<T>, count: usize) {
+        if let Form::One(elements) = &mut self.0 {
+            let more = count.min(SEGMENT_MAX).saturating_sub(elements.len());
+            elements.reserve(more, |element| hash_of(keys.key(element)));
+        }
     }
 
     /// The element with this hash that `is_it`.

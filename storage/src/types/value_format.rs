@@ -132,6 +132,107 @@ pub fn encode_chunks(value: ValueRef<'_>, chunk: usize, mut emit: impl FnMut(&[u
     }
 }
 
+/// Builds values that each hold some items of a large one: [`extend`] puts them together again.
+pub(crate) struct Part {
+    kind: u8,
+    count: u64,
+    items: Vec<u8>,
+}
+
+impl Part {
+    /// Parts of a value like this one.
+    pub(crate) fn like(value: ValueRef<'_>) -> Self {
+        let kind = match value {
+            ValueRef::String(_) => STRING,
+            ValueRef::Hash(_) => HASH,
+            ValueRef::List(_) => LIST,
+            ValueRef::Set(_) => SET,
+            ValueRef::SortedSet(_) => SORTED_SET,
+        };
+        Self { kind, count: 0, items: Vec::new() }
+    }
+
+    /// Adds a field with its value, or a list's element or a set's member.
+    pub(crate) fn item(&mut self, pieces: &[&[u8]]) {
+        self.count += 1;
+        for piece in pieces {
+            self.items.extend_from_slice(&(piece.len() as u32).to_le_bytes());
+            self.items.extend_from_slice(piece);
+        }
+    }
+
+    /// Adds a member with its score.
+    pub(crate) fn scored(&mut self, member: &[u8], score: f64) {
+        self.items.extend_from_slice(&score.to_le_bytes());
+        self.item(&[member]);
+    }
+
+    /// Adds bytes of a string.
+    pub(crate) fn text(&mut self, bytes: &[u8]) {
+        self.count += 1;
+        self.items.extend_from_slice(bytes);
+    }
+
+    /// Bytes added since the last [`Self::take`].
+    pub(crate) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// The value of what was added since; `None`: nothing was.
+    pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
+        let count = std::mem::take(&mut self.count);
+        if count == 0 {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(HEADER_SIZE + COUNT_SIZE + self.items.len());
+        bytes.extend_from_slice(&[VALUE_FORMAT_VERSION, self.kind]);
+        if self.kind != STRING {
+            bytes.extend_from_slice(&count.to_le_bytes());
+        }
+        bytes.append(&mut self.items);
+        Some(bytes)
+    }
+}
+
+/// Adds the items of a further part to a value; for a string, its bytes.
+///
+/// # Errors
+/// When the bytes are no value, of another type, or name what is there already.
+pub(crate) fn extend(value: Value, part: &[u8]) -> Result<Value, ValueFault> {
+    let mut reader = Reader { bytes: part, at: 0 };
+    let begun = begin(&mut reader)?;
+    let value = match value {
+        Value::Int(number) => Value::Bytes(itoa::Buffer::new().format(number).as_bytes().to_vec()),
+        value => value,
+    };
+    let value = match (value, begun) {
+        (Value::Bytes(mut text), Some((Value::Bytes(_), _))) => {
+            let more = &part[reader.at..];
+            if text.len() + more.len() > STRING_MAX {
+                return Err(ValueFault::Contents(part.len()));
+            }
+            text.extend_from_slice(more);
+            return Ok(Value::Bytes(text));
+        }
+        (value @ Value::Hash(_), Some((Value::Hash(_), count)))
+        | (value @ Value::List(_), Some((Value::List(_), count)))
+        | (value @ Value::Set(_), Some((Value::Set(_), count)))
+        | (value @ Value::SortedSet(_), Some((Value::SortedSet(_), count))) => (value, count),
+        _ => return Err(ValueFault::Contents(HEADER_SIZE)),
+    };
+    let mut decoder = Decoder { begun: Some(value), ..Decoder::default() };
+    decoder.push(&part[reader.at..])?;
+    decoder.finish()
+}
+
+/// The string that these bytes are the value of.
+pub(crate) fn as_string(bytes: &[u8]) -> Option<&[u8]> {
+    match bytes {
+        [VALUE_FORMAT_VERSION, STRING, text @ ..] if text.len() <= STRING_MAX => Some(text),
+        _ => None,
+    }
+}
+
 /// How many bytes a value's bytes are.
 pub fn encoded_len(value: ValueRef<'_>) -> u64 {
     let items = match value {
@@ -292,9 +393,7 @@ fn item(value: &mut Value, reader: &mut Reader<'_>) -> Option<bool> {
 /// # Errors
 /// When the bytes are none.
 pub fn decode(bytes: &[u8]) -> Result<Value, ValueFault> {
-    if let [VALUE_FORMAT_VERSION, STRING, text @ ..] = bytes
-        && text.len() <= STRING_MAX
-    {
+    if let Some(text) = as_string(bytes) {
         return Ok(Value::string(text));
     }
     let mut decoder = Decoder::default();
