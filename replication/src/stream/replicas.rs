@@ -299,11 +299,11 @@ impl Replicas {
         }
     }
 
-    /// Milliseconds since the replica's last word on this connection.
-    pub fn silent_ms(&self, node: NodeId, connection: u64) -> u64 {
+    /// Milliseconds since the replica's last word on this connection; `None`: it is a replica on this connection no more.
+    pub fn silent_ms(&self, node: NodeId, connection: u64) -> Option<u64> {
         let state = self.state.lock();
-        let replica = state.replicas.get(&node).filter(|replica| replica.connection == connection);
-        replica.map_or(u64::MAX, |replica| platform::now_ms().saturating_sub(replica.heard_ms))
+        let replica = state.replicas.get(&node).filter(|replica| replica.connection == connection)?;
+        Some(platform::now_ms().saturating_sub(replica.heard_ms))
     }
 
     fn is_durable(&self) -> bool {

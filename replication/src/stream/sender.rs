@@ -48,6 +48,8 @@ enum SendError {
     Ended,
     #[error("the replica has been silent for {0} ms")]
     Silent(u64),
+    #[error("it is no replica of this shard any more, or it has a newer connection")]
+    NotServed,
     #[error("it asked what this node leads, and was answered")]
     Answered,
     #[error("this node is not the master")]
@@ -491,6 +493,7 @@ impl Stream<'_> {
         loop {
             self.still_master()?;
             let silent_ms = self.sender.replicas.silent_ms(self.peer, connection);
+            let silent_ms = silent_ms.ok_or(SendError::NotServed)?;
             if silent_ms > timeout_ms {
                 return Err(SendError::Silent(silent_ms));
             }
