@@ -77,10 +77,11 @@ impl Simulation {
         if !(0..addresses.len()).all(is_told_to_all) {
             return Step::LookAgain;
         }
-        let master = |node: usize| {
-            let line = line(node)?;
+        let master_by = |view: usize, node: usize| {
+            let line = find(view, node)?;
             Some(if line.is_master() { line.id.clone() } else { line.master.clone() })
         };
+        let master = |node: usize| master_by(view, node);
         let is_serving = |node: usize| line(node).is_some_and(|line| line.is_master() && line.has_slots());
         for node in 0..addresses.len() {
             let mates: Vec<usize> = (0..addresses.len())
@@ -100,7 +101,13 @@ impl Simulation {
                 }
             }
         }
-        let is_settled = (0..addresses.len()).all(|node| master(node) == master(partner(node)));
-        if is_settled { Step::Nothing } else { Step::LookAgain }
+        // Who was cut off a moment ago may not know yet what was changed meanwhile: all have to say so.
+        let is_settled = |view: usize| {
+            (0..addresses.len()).all(|node| {
+                let master = master_by(view, node);
+                master.is_some() && master == master_by(view, partner(node))
+            })
+        };
+        if (0..addresses.len()).all(is_settled) { Step::Nothing } else { Step::LookAgain }
     }
 }
