@@ -258,6 +258,7 @@ impl ClusterUnderTest {
     /// SIGSTOP: the node is there and says nothing.
     pub fn pause(&self, index: usize) {
         self.nodes[index].signal(libc::SIGSTOP);
+        self.nodes[index].wait_until_stopped();
     }
 
     /// SIGCONT.

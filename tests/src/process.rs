@@ -188,6 +188,26 @@ impl Node {
         rustix::process::kill_process(pid, signal).expect("the child can be signalled");
     }
 
+    /// Waits until SIGSTOP holds every thread: one on another core goes on for a moment after the signal was sent.
+    pub fn wait_until_stopped(&self) {
+        let threads = format!("/proc/{}/task", self.pid());
+        let runs = || {
+            let entries = std::fs::read_dir(&threads).expect("the node is there");
+            // A thread that ended meanwhile does not run.
+            let stats = entries
+                .flatten()
+                .filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+            let states: Vec<char> =
+                stats.filter_map(|stat| stat.rsplit_once(") ")?.1.chars().next()).collect();
+            states.iter().any(|state| !matches!(state, 'T' | 't' | 'Z' | 'X'))
+        };
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while runs() {
+            assert!(std::time::Instant::now() < deadline, "SIGSTOP does not stop the node");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+
     /// Memory that the process holds, in KiB.
     pub fn resident_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the node runs");
