@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use holdfast_storage::log::AppendError;
 use holdfast_storage::store::{RebuildError, ReceiveError, Store, StoreError};
 use holdfast_words::{Epoch, Lsn, NodeId, ShardId};
@@ -238,7 +239,7 @@ impl Following {
         Ok(())
     }
 
-    fn first_word(&self) -> Message {
+    fn first_word(&self) -> Message<'static> {
         let store = &self.context.member.store;
         let log = store.log();
         let end = self.context.member.written();
@@ -276,7 +277,7 @@ impl Following {
             };
             if let Some(body) = body {
                 heard_ms = platform::now_ms();
-                self.take(Message::decode(&body)?).await?;
+                self.take(&body).await?;
             }
             let silent_ms = platform::now_ms().saturating_sub(heard_ms);
             if silent_ms > timeout_ms {
@@ -304,7 +305,8 @@ impl Following {
         [written, positions.durable_lsn().0.min(written), written]
     }
 
-    async fn take(&mut self, message: Message) -> Result<(), FollowError> {
+    async fn take(&mut self, body: &Bytes) -> Result<(), FollowError> {
+        let message = Message::decode(body)?;
         if let Some(epoch) = message.epoch() {
             // Whatever it says under another epoch than the one it is followed under is not for this log.
             self.context.member.obey(Epoch(epoch), |_| ())?;
@@ -324,7 +326,8 @@ impl Following {
             }
             Message::Chunk { at, bytes, committed_lsn, .. } => {
                 self.on_streaming().await?;
-                self.take_log(Lsn(at), bytes).await?;
+                // A decoded message has borrowed them.
+                self.take_log(Lsn(at), body.slice_ref(&bytes)).await?;
                 self.trust_from(Lsn(committed_lsn));
                 Ok(())
             }
@@ -376,7 +379,7 @@ impl Following {
         Ok(())
     }
 
-    async fn take_log(&mut self, at: Lsn, bytes: Vec<u8>) -> Result<(), FollowError> {
+    async fn take_log(&mut self, at: Lsn, bytes: Bytes) -> Result<(), FollowError> {
         loop {
             let (member, epoch) = (self.context.member.clone(), self.target.epoch);
             let outcome = if bytes.len() <= SMALL_BYTES {

@@ -110,7 +110,7 @@ async fn nothing_is_answered_of_another_shard_or_from_beyond_where_the_logs_part
     }
 }
 
-fn replica_question(member: &Member, shard: ShardId, from: Lsn) -> Message {
+fn replica_question(member: &Member, shard: ShardId, from: Lsn) -> Message<'static> {
     let Claim { span, .. } = Claim::of(member);
     Message::AskLog {
         shard: shard.0.to_vec(),

@@ -47,7 +47,7 @@ impl Claim {
     }
 
     /// The question for the records from an LSN on.
-    fn question(&self, from: Lsn) -> Message {
+    fn question(&self, from: Lsn) -> Message<'static> {
         let LogSpan { history, first_lsn, end } = &self.span;
         Message::AskLog {
             shard: self.shard.0.to_vec(),
@@ -102,7 +102,7 @@ pub enum NoAnswer {
 ///
 /// # Errors
 /// Why this node has not the bytes.
-pub fn answer(member: &Member, question: Message) -> Result<Message, NoAnswer> {
+pub fn answer(member: &Member, question: Message<'_>) -> Result<Message<'static>, NoAnswer> {
     let (claim, from) = Claim::read(question).ok_or(NoAnswer::NoQuestion)?;
     let log = member.store.log();
     let cuts = log.positions().cuts();

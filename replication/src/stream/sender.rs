@@ -1,11 +1,13 @@
 //! From the master: log and full copies to one replica. Reads the log's files (what was written just now is still in the
 //! kernel's memory), so that a replica that is slow or away costs the master no memory but one chunk and the socket's buffer.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::mem::Discriminant;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use holdfast_storage::checkpoint::image_format::{ChunkHeader, Compression, ImageBuilder};
 use holdfast_storage::log::{AppendError, ReadError};
 use holdfast_words::{Epoch, LogPoint, Lsn, NodeId, SLOT_COUNT, ShardId, SlotId};
@@ -157,7 +159,7 @@ impl Sender {
             return Err(SendError::Answered);
         }
         if let Message::AskLog { .. } = first_word {
-            return self.answer(peer, first_word, reader, writer).await;
+            return self.answer(peer, body.clone(), reader, writer).await;
         }
         let Message::Follow { shard, history, first_lsn, end_epoch, end_lsn, fence, copy, data_port } =
             first_word
@@ -203,14 +205,16 @@ impl Sender {
     async fn answer(
         &self,
         peer: NodeId,
-        mut question: Message,
+        mut question: Bytes,
         reader: &mut BusReader,
         writer: &mut BusWriter,
     ) -> Result<std::convert::Infallible, SendError> {
         loop {
             let member = self.member.clone();
-            let answer = platform::off_thread(move || same_bytes::answer(&member, question)).await;
-            let answer = answer.map_err(|error| SendError::Image(error.to_string()))?;
+            let work =
+                move || Ok::<_, BodyError>(same_bytes::answer(&member, Message::decode(&question)?));
+            let answer = platform::off_thread(work).await;
+            let answer = answer.map_err(|error| SendError::Image(error.to_string()))??;
             match answer {
                 Ok(bytes) => writer.send(&bytes.encode()?).await?,
                 Err(error) => {
@@ -221,7 +225,7 @@ impl Sender {
             }
             let body = platform::within_ms(self.node_timeout_ms, reader.next()).await;
             match body.ok_or(SendError::Silent(self.node_timeout_ms))?? {
-                Some(body) => question = Message::decode(&body)?,
+                Some(body) => question = body,
                 None => return Err(SendError::Answered),
             }
         }
@@ -286,10 +290,9 @@ impl Stream<'_> {
         }
     }
 
-    async fn send(&self, writer: &mut BusWriter, message: &Message) -> Result<(), SendError> {
+    async fn send(&self, writer: &mut BusWriter, message: &Message<'_>) -> Result<(), SendError> {
         self.still_master()?;
-        writer.send(&message.encode()?).await?;
-        Ok(())
+        writer.send_with(|out| Ok(message.encode_into(out)?)).await
     }
 
     fn span(&self) -> LogSpan {
@@ -392,6 +395,8 @@ impl Stream<'_> {
         };
         let heartbeat_ms = self.sender.node_timeout_ms / 5;
         let mut mended = None;
+        // Lent to one chunk after the other: memory of this size that is new each time has to be cleared by the kernel.
+        let mut buffer = Vec::new();
         loop {
             // Asked for before it is looked whether there is anything: nothing written in between goes unnoticed.
             let more = self.sender.written.notified();
@@ -399,7 +404,7 @@ impl Stream<'_> {
             more.as_mut().enable();
             let written = self.log().positions().written_lsn();
             if at < written {
-                let (next, bytes) = match self.read(at, written).await {
+                let (next, bytes) = match self.read(at, written, std::mem::take(&mut buffer)).await {
                     // Once: what cannot be read after it was mended is another trouble.
                     Err(SendError::Read(fault @ ReadError::File { .. })) if mended != Some(at) => {
                         self.sender.mend(at, fault).await?;
@@ -409,19 +414,21 @@ impl Stream<'_> {
                     read => read?,
                 };
                 let committed_lsn = self.log().positions().written_lsn().0;
-                let chunk = Message::Chunk { epoch: self.mastership.epoch.0, at: at.0, committed_lsn, bytes };
-                self.send(writer, &chunk).await?;
-                at = next;
+                let (epoch, log) = (self.mastership.epoch.0, Cow::Borrowed(bytes.as_slice()));
+                self.send(writer, &Message::Chunk { epoch, at: at.0, committed_lsn, bytes: log }).await?;
+                (at, buffer) = (next, bytes);
+                buffer.clear();
+                // A record can be as long as the longest command.
+                buffer.shrink_to(CHUNK_BYTES);
             } else if platform::within_ms(heartbeat_ms, more).await.is_none() {
                 self.heartbeat(writer).await?;
             }
         }
     }
 
-    async fn read(&self, at: Lsn, written: Lsn) -> Result<(Lsn, Vec<u8>), SendError> {
+    async fn read(&self, at: Lsn, written: Lsn, mut bytes: Vec<u8>) -> Result<(Lsn, Vec<u8>), SendError> {
         let store = self.sender.member.store.clone();
         let read = move || {
-            let mut bytes = Vec::new();
             store.log().read_chunk(at, CHUNK_BYTES, &mut bytes).map(|next| (next, bytes))
         };
         if written.since(at) <= NEAR_BYTES {

@@ -180,9 +180,10 @@ impl Node {
     }
 }
 
-async fn next(connection: &mut BusConnection) -> Option<Message> {
+async fn next(connection: &mut BusConnection) -> Option<Message<'static>> {
     let body = platform::within_ms(5000, connection.reader.next()).await.expect("a word in time").unwrap();
-    body.map(|body| Message::decode(&body).unwrap())
+    // Leaked, so that a test can keep what borrows from it.
+    body.map(|body| Message::decode(body.to_vec().leak()).unwrap())
 }
 
 #[tokio::test(flavor = "current_thread")]

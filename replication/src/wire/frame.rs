@@ -186,23 +186,49 @@ impl Decoder for FrameCodec {
     }
 }
 
+impl FrameCodec {
+    /// Adds a frame to `out` whose body `write` appends, so that a long one is not copied; `out` is as before when that fails.
+    ///
+    /// # Errors
+    /// Those of `write`, and when the body is too long.
+    pub fn encode_with<E: From<FrameError>>(
+        &mut self,
+        out: &mut BytesMut,
+        write: impl FnOnce(&mut BytesMut) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let start = out.len();
+        out.put_bytes(0, FRAME_HEADER_SIZE);
+        let written = write(out).and_then(|()| Ok(self.finish(&mut out[start..])?));
+        if written.is_err() {
+            out.truncate(start);
+        }
+        written
+    }
+
+    /// Fills in the head of a frame whose body is there.
+    fn finish(&self, frame: &mut [u8]) -> Result<(), FrameError> {
+        let (head, body) = frame.split_at_mut(FRAME_HEADER_SIZE);
+        if body.len() > self.kind.body_max() {
+            return Err(FrameError::TooLongToSend { length: body.len(), kind: self.kind });
+        }
+        head[LENGTH].copy_from_slice(&((COUNTED_HEADER + body.len()) as u32).to_le_bytes());
+        head[VERSION] = FRAME_VERSION;
+        head[KIND] = self.kind.number();
+        let sum = crc_of(&head[..CRC.start], body);
+        head[CRC].copy_from_slice(&sum.to_le_bytes());
+        Ok(())
+    }
+}
+
 impl<B: AsRef<[u8]>> Encoder<B> for FrameCodec {
     type Error = FrameError;
 
     fn encode(&mut self, body: B, out: &mut BytesMut) -> Result<(), FrameError> {
         let body = body.as_ref();
-        if body.len() > self.kind.body_max() {
-            return Err(FrameError::TooLongToSend { length: body.len(), kind: self.kind });
-        }
-        out.reserve(FRAME_HEADER_SIZE + body.len());
-        let start = out.len();
-        out.put_u32_le((COUNTED_HEADER + body.len()) as u32);
-        out.put_u8(FRAME_VERSION);
-        out.put_u8(self.kind.number());
-        let sum = crc_of(&out[start..], body);
-        out.put_u32_le(sum);
-        out.put_slice(body);
-        Ok(())
+        self.encode_with(out, |out| {
+            out.put_slice(body);
+            Ok(())
+        })
     }
 }
 

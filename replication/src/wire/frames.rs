@@ -82,6 +82,19 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         self.stream.write_all(&self.framed).await?;
         Ok(())
     }
+
+    /// As [`Self::send`], of a body that `write` appends to what it is given.
+    ///
+    /// # Errors
+    /// As [`Self::send`], and those of `write`: nothing has left then.
+    pub async fn send_with<E: From<FrameError>>(
+        &mut self,
+        write: impl FnOnce(&mut BytesMut) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.framed.clear();
+        self.codec.encode_with(&mut self.framed, write)?;
+        self.stream.write_all(&self.framed).await.map_err(|error| FrameError::Io(error).into())
+    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,9 @@
 //! Variants are written by name and fields by place: new ones go to the end. To a node that does not know it, a message is one out of
 //! turn: it hangs up. So a question that older nodes do not know needs no version of its own.
 
+use std::borrow::Cow;
+
+use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
 
 use super::body::{self, BodyError};
@@ -18,9 +21,9 @@ use super::body::{self, BodyError};
 /// Version of these messages.
 pub const LOG_STREAM_VERSION: u16 = 1;
 
-/// One message.
+/// One message. One that was decoded borrows the log's bytes from its body.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Message {
+pub enum Message<'a> {
     /// The replica's first word: what it has and whom it takes the receiver for.
     Follow {
         /// Of which shard (20 bytes).
@@ -50,8 +53,8 @@ pub enum Message {
         /// What may be shown and is never taken back.
         committed_lsn: u64,
         /// The log's bytes as they are.
-        #[serde(with = "serde_bytes")]
-        bytes: Vec<u8>,
+        #[serde(borrow, with = "serde_bytes")]
+        bytes: Cow<'a, [u8]>,
     },
     /// The replica's log is the master's up to here: set the rest aside.
     CutTo {
@@ -159,7 +162,7 @@ pub struct CopySoFar {
     pub next_slot: u16,
 }
 
-impl Message {
+impl<'a> Message<'a> {
     /// Its bytes.
     ///
     /// # Errors
@@ -168,12 +171,20 @@ impl Message {
         body::encode(self)
     }
 
+    /// Adds its bytes to `out`.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_into(&self, out: &mut BytesMut) -> Result<(), BodyError> {
+        body::encode_into(self, out)
+    }
+
     /// Reads the message that `bytes` are, exactly.
     ///
     /// # Errors
     /// When they are cut short, unknown, or more than one message.
-    pub fn decode(bytes: &[u8]) -> Result<Self, BodyError> {
-        body::decode(bytes)
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, BodyError> {
+        body::decode_borrowed(bytes)
     }
 
     /// The epoch that its sender is in, for the fence; none before a link is agreed on.
@@ -215,7 +226,7 @@ mod tests {
             },
             Message::AskLead { fence: 3 },
             Message::Leads { shard: vec![7; 20], epoch: 4 },
-            Message::Chunk { epoch: 4, at: 900, committed_lsn: 880, bytes: vec![0, 255, 3] },
+            Message::Chunk { epoch: 4, at: 900, committed_lsn: 880, bytes: vec![0, 255, 3].into() },
             Message::CutTo { epoch: 4, lsn: 500 },
             Message::CopyBegins { epoch: 4, start_lsn: 9, history: vec![(1, 0)], resume_slot: 16383 },
             Message::Image { epoch: 4, bytes: vec![1; 300] },
@@ -245,8 +256,18 @@ mod tests {
     }
 
     #[test]
+    fn the_log_s_bytes_are_not_copied_out_of_a_body() {
+        let message = Message::Chunk { epoch: 1, at: 1, committed_lsn: 1, bytes: vec![200; 100].into() };
+        let body = message.encode().unwrap();
+        let Message::Chunk { bytes: Cow::Borrowed(bytes), .. } = Message::decode(&body).unwrap() else {
+            panic!("they are borrowed");
+        };
+        assert_eq!(bytes.as_ptr_range().end, body.as_ptr_range().end);
+    }
+
+    #[test]
     fn bytes_of_the_log_cost_no_more_than_themselves() {
-        let message = Message::Chunk { epoch: 1, at: 1, committed_lsn: 1, bytes: vec![200; 10_000] };
+        let message = Message::Chunk { epoch: 1, at: 1, committed_lsn: 1, bytes: vec![200; 10_000].into() };
         assert!(message.encode().unwrap().len() < 10_040);
     }
 }
