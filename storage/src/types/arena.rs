@@ -5,6 +5,7 @@
 //! follows the number of members down; the owner is told which number became which.
 
 use super::chunked::Chunked;
+use super::prefetch::prefetch;
 use super::table::Keys;
 use super::thin::Thin;
 
@@ -38,6 +39,11 @@ pub(crate) struct Arena {
 impl Keys<u32> for Arena {
     fn key<'k>(&'k self, number: &'k u32) -> &'k [u8] {
         self.get(*number).0
+    }
+
+    /// Only the member's place: its block would have to be waited for.
+    fn prefetch(&self, number: &u32) {
+        prefetch(&self.places[*number as usize]);
     }
 }
 

@@ -77,6 +77,10 @@ impl Keyed for Entry {
         let bytes = self.bytes();
         &bytes[Parts::of(bytes).key]
     }
+
+    fn prefetch(&self) {
+        self.0.prefetch();
+    }
 }
 
 /// Where things are in an entry's bytes.

@@ -31,6 +31,10 @@ impl Keyed for Field {
     fn key(&self) -> &[u8] {
         self.parts().0
     }
+
+    fn prefetch(&self) {
+        self.0.prefetch();
+    }
 }
 
 #[derive(Default)]

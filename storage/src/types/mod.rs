@@ -9,6 +9,10 @@ pub(crate) mod thin;
 mod chunked;
 /// Strings back to back in one run of bytes.
 mod packed;
+/// Telling the processor what will be read soon.
+pub(crate) mod prefetch;
+/// The elements of one segment of a table.
+mod chunks;
 /// A hash table that grows without a pause and whose scans survive growth.
 pub mod table;
 /// An ordered sequence with ranks.

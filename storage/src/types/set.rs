@@ -15,6 +15,10 @@ impl Keyed for Member {
     fn key(&self) -> &[u8] {
         self.0.bytes()
     }
+
+    fn prefetch(&self) {
+        self.0.prefetch();
+    }
 }
 
 #[derive(Default)]

@@ -7,7 +7,7 @@
 //!
 //! [`Either`] keeps one of two kinds of block in the same eight bytes; which one shows in the pointer's lowest bit.
 //!
-//! This is the only unsafe code of the data types. What it relies on:
+//! What the unsafe code relies on:
 //! * A block is allocated with the layout that [`layout`] gives for its length, and its length changes only together with its
 //!   allocation ([`Thin::resize`]); so it is freed with the layout it has.
 //! * `header`, `word` and `length` are initialised by [`Thin::new`], all bytes before anyone can read them.
@@ -27,6 +27,8 @@ use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, offset_of};
 use std::ops::Range;
 use std::ptr::NonNull;
+
+use super::prefetch::prefetch;
 
 /// What stands before a block's bytes. They follow `length` directly.
 #[repr(C)]
@@ -95,6 +97,11 @@ impl<H, W, const TAG: usize> Thin<H, W, TAG> {
 
     fn prefix(&self) -> *mut Prefix<H, W> {
         self.block().cast()
+    }
+
+    /// Begins to fetch where the block begins.
+    pub fn prefetch(&self) {
+        prefetch(self.tagged.as_ptr());
     }
 
     /// Number of bytes.
@@ -251,6 +258,11 @@ impl<A, B, WA, WB> Either<A, B, WA, WB> {
     /// Holds a block of the second kind.
     pub fn second(block: Thin<B, WB, 1>) -> Self {
         Self { tagged: ManuallyDrop::new(block).tagged, owns: PhantomData }
+    }
+
+    /// Begins to fetch where the block begins.
+    pub fn prefetch(&self) {
+        prefetch(self.tagged.as_ptr());
     }
 
     fn is_first(&self) -> bool {
