@@ -16,8 +16,8 @@ use crate::clients::ClientInfo;
 use crate::command::errors::CommandError;
 use crate::platform::{self, OwnedReadHalf, TcpStream};
 use crate::reply_gate::{Outlet, Output};
-use crate::resp::{ReplyWriter, RequestParser};
-use crate::run::{self, Outcome};
+use crate::resp::{ReplyWriter, RequestParser, peek_key};
+use crate::run::{self, Outcome, RunScratch};
 use crate::session::Session;
 use crate::worker::Worker;
 
@@ -158,6 +158,7 @@ impl Connection {
         scratch.begin_turn();
         let limits = scratch.request_limits(&self.session);
         let mut consumed = 0;
+        let mut looked_at = 0;
         let pause = loop {
             if output.pending() > OUTPUT_PAUSE_BYTES * 16 {
                 // A pipeline of large replies: send some before making more.
@@ -167,6 +168,9 @@ impl Connection {
                 Ok(None) => break Pause::NeedInput,
                 Ok(Some(request)) => {
                     let length = request.length();
+                    if consumed >= looked_at && consumed + length < bytes.len() {
+                        looked_at = consumed + look_ahead(&self.worker, &bytes[consumed..], &mut scratch);
+                    }
                     let outcome = run::request(
                         &self.worker.node,
                         &mut self.session,
@@ -260,6 +264,27 @@ impl Connection {
     async fn drain(&mut self) -> io::Result<()> {
         self.drain_below(0).await
     }
+}
+
+/// Has the memory fetched that the next requests of a pipeline need; returns the length of those that were looked at.
+fn look_ahead(worker: &Worker, bytes: &[u8], scratch: &mut RunScratch) -> usize {
+    let (mut at, mut last) = (0, None);
+    while !scratch.ahead.is_full() {
+        let Some((key, length)) = peek_key(&bytes[at..]) else {
+            // The rest is not there yet, or goes the long way.
+            at = bytes.len();
+            break;
+        };
+        if let Some(key) = key
+            && last != Some(key)
+        {
+            scratch.ahead.add(key);
+            last = Some(key);
+        }
+        at += length;
+    }
+    scratch.ahead.fetch(worker.node.store.slots());
+    at
 }
 
 /// Why a run of requests stopped.

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use arc_swap::{ArcSwap, Cache};
 use holdfast_cluster::view::Routes;
+use holdfast_storage::look_ahead::LookAhead;
 use holdfast_storage::mutation::{DeleteReason, Mutation};
 use holdfast_storage::slots::{Scratch, SlotSet};
 use holdfast_words::{Lsn, SlotId};
@@ -43,6 +44,8 @@ pub enum Outcome {
 /// What a worker lends to one request after the other: memory, dice, and what every request looks at.
 pub struct RunScratch {
     slots: Scratch,
+    /// What a connection's next requests need.
+    pub ahead: LookAhead,
     dice: fastrand::Rng,
     ids: SlotIds,
     config: Cache<Arc<ArcSwap<Config>>, Arc<Config>>,
@@ -56,6 +59,7 @@ impl RunScratch {
     pub fn new(node: &Node) -> Self {
         Self {
             slots: Scratch::default(),
+            ahead: LookAhead::default(),
             dice: fastrand::Rng::new(),
             ids: SlotIds::new(),
             config: node.config.at_hand(),
@@ -597,7 +601,7 @@ fn exec_queue(
     output: &mut Output,
     scratch: &mut RunScratch,
 ) -> CommandResult<Outcome> {
-    let RunScratch { slots, dice, ids, config, routes, clock, tally } = scratch;
+    let RunScratch { slots, dice, ids, config, routes, clock, tally, .. } = scratch;
     let mut all = SlotIds::new();
     let mut whole_keyspace = false;
     for command in queue {

@@ -27,6 +27,8 @@ pub mod watch;
 mod slot_copy;
 /// The slots, their locks, and changes under them.
 pub mod slots;
+/// Fetching what a batch is about to need.
+pub mod look_ahead;
 /// Applying a log on several threads.
 mod replay;
 /// FORMAT: names, lock, version and owner of a data directory.

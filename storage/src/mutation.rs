@@ -512,6 +512,17 @@ impl BodyBuilder {
     }
 }
 
+/// The key of a body's first mutation, where it is short as nearly all are; found without decoding the rest.
+pub(crate) fn peek_key(body: &[u8]) -> Option<&[u8]> {
+    const BIN_8: u8 = 0xc4;
+    match *body {
+        [FIX_ARRAY..=0x9f, FIX_ARRAY..=0x9f, 0..=0x7f, BIN_8, length, ref rest @ ..] => {
+            rest.get(..usize::from(length))
+        }
+        _ => None,
+    }
+}
+
 /// Hands the mutations of a record's body to `each`, in order; returns how many there were.
 ///
 /// # Errors
@@ -639,6 +650,21 @@ mod tests {
         builder.clear();
         builder.push(&mutations[3]);
         assert_eq!(decoded(builder.finish()).unwrap(), mutations[3..4]);
+    }
+
+    #[test]
+    fn the_key_is_where_it_is_looked_for() {
+        for mutation in one_of_each() {
+            let mut builder = BodyBuilder::default();
+            builder.push(&mutation);
+            assert_eq!(peek_key(builder.finish()), mutation.key(), "{mutation:?}");
+        }
+        let mut builder = BodyBuilder::default();
+        builder.push(&Mutation::Persist { key: vec![1; 300].into() });
+        let body = builder.finish();
+        for length in 0..body.len() {
+            assert_eq!(peek_key(&body[..length]), None, "a long one, or half of it");
+        }
     }
 
     #[test]

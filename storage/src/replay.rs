@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use crate::log::format::checked_record;
 use crate::log::recovery::{RecordVisitor, Refused};
 use crate::log::{RecordView, VisitError};
+use crate::look_ahead::LookAhead;
 use crate::platform::threads::{self, ScopedJoinHandle};
 use crate::slots::{ReplayError, Slots};
 
@@ -94,9 +95,14 @@ pub(crate) fn on_threads<R>(
 
 fn apply(slots: &Slots, waiting: &Receiver<Batch>, outcome: &Outcome) {
     let mut applied = 0;
+    let mut ahead = LookAhead::default();
     for batch in waiting {
         let mut rest = &batch.bytes[..];
+        let mut not_looked_at = rest.len();
         for &lsn in &batch.lsns {
+            if rest.len() <= not_looked_at {
+                not_looked_at = rest.len() - ahead.records(rest, slots);
+            }
             let record = checked_record(rest, lsn);
             match slots.apply_record(&record) {
                 Ok(is_new) => applied += u64::from(is_new),

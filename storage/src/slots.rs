@@ -17,6 +17,8 @@ use crate::mutation::{BodyBuilder, DecodeError, Mutation, decode_body};
 use crate::platform::sabotage::{self, Switch};
 use crate::slot_copy::{Emit, SlotCopy, Stepped};
 use crate::types::ValueRef;
+use crate::types::prefetch::prefetch_all;
+use crate::types::table::Own;
 use crate::watch::{WatchFlag, Watchers};
 
 /// What one slot knows.
@@ -212,7 +214,7 @@ pub enum ReplayError {
 
 /// All slots of a node.
 pub struct Slots {
-    slots: Box<[Mutex<Slot>]>,
+    slots: Box<[Place]>,
     /// Keys in all slots; follows the slots' own counts after each command.
     key_count: AtomicI64,
     /// Keys with an expiry in all slots.
@@ -225,7 +227,7 @@ pub struct Slots {
 
 impl Default for Slots {
     fn default() -> Self {
-        let slots = (0..SLOT_COUNT).map(|_| Mutex::default()).collect();
+        let slots = (0..SLOT_COUNT).map(|_| Place::default()).collect();
         Self {
             slots,
             key_count: AtomicI64::new(0),
@@ -233,6 +235,19 @@ impl Default for Slots {
             memory_bytes: AtomicI64::new(0),
             closed: AtomicBool::new(false),
         }
+    }
+}
+
+/// A slot where it is locked, at the beginning of a line of the processor's memory.
+#[derive(Default)]
+#[repr(align(64))]
+struct Place(Mutex<Slot>);
+
+impl std::ops::Deref for Place {
+    type Target = Mutex<Slot>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
     }
 }
 
@@ -281,6 +296,25 @@ impl Slots {
             self.settle(&Counted { keys: 0, volatile: 0, memory: 0 }, &slot);
         }
         result
+    }
+
+    /// Begins to fetch a slot.
+    pub(crate) fn prefetch(&self, id: SlotId) {
+        prefetch_all(&self.slots[id.index()]);
+    }
+
+    /// Begins to fetch the line of a slot's table that has the key of this hash, unless somebody uses the slot.
+    pub(crate) fn prefetch_line(&self, id: SlotId, hash: u64) {
+        if let Some(slot) = self.slots[id.index()].try_lock() {
+            slot.keyspace.keys.prefetch_home(hash);
+        }
+    }
+
+    /// Begins to fetch what that line says to be of this hash, unless somebody uses the slot.
+    pub(crate) fn prefetch_entry(&self, id: SlotId, hash: u64) {
+        if let Some(slot) = self.slots[id.index()].try_lock() {
+            slot.keyspace.keys.prefetch_elements(&Own, hash);
+        }
     }
 
     /// Number of keys in all slots.

@@ -22,6 +22,7 @@ use crate::log::segment::Sealed;
 use crate::log::{
     AppendError, Log, LogConfig, LogHealth, OpenError, ReadError, RecordView, RecordVisitor, Recovery,
 };
+use crate::look_ahead::LookAhead;
 use crate::platform::{clock, files};
 use crate::replay;
 use crate::scrub::{Scrub, ScrubStats};
@@ -402,7 +403,11 @@ impl Store {
         let _receiving = self.receiving.lock();
         let end = self.log.append_foreign(at, bytes)?;
         let mut offset = 0;
+        let (mut ahead, mut looked_at) = (LookAhead::default(), 0);
         while offset < bytes.len() {
+            if offset >= looked_at {
+                looked_at = offset + ahead.records(&bytes[offset..], &self.slots);
+            }
             let lsn = at.advance(offset as u64);
             // The log has just verified it.
             let record = crate::log::format::checked_record(&bytes[offset..], lsn);

@@ -211,8 +211,7 @@ impl Sender {
     ) -> Result<std::convert::Infallible, SendError> {
         loop {
             let member = self.member.clone();
-            let work =
-                move || Ok::<_, BodyError>(same_bytes::answer(&member, Message::decode(&question)?));
+            let work = move || Ok::<_, BodyError>(same_bytes::answer(&member, Message::decode(&question)?));
             let answer = platform::off_thread(work).await;
             let answer = answer.map_err(|error| SendError::Image(error.to_string()))??;
             match answer {
@@ -428,9 +427,7 @@ impl Stream<'_> {
 
     async fn read(&self, at: Lsn, written: Lsn, mut bytes: Vec<u8>) -> Result<(Lsn, Vec<u8>), SendError> {
         let store = self.sender.member.store.clone();
-        let read = move || {
-            store.log().read_chunk(at, CHUNK_BYTES, &mut bytes).map(|next| (next, bytes))
-        };
+        let read = move || store.log().read_chunk(at, CHUNK_BYTES, &mut bytes).map(|next| (next, bytes));
         if written.since(at) <= NEAR_BYTES {
             return Ok(read()?);
         }

@@ -326,6 +326,23 @@ fn whole<'a>(bytes: &'a [u8], limits: &Limits) -> Option<Request<'a>> {
     Some(Request { arguments, length: at })
 }
 
+/// The second word of the request at the front, where most commands have their (first) key, and the request's length. Only of one
+/// that is there as a whole and has nothing out of the ordinary about it; whether it may be sent at all is not looked at.
+pub fn peek_key(bytes: &[u8]) -> Option<(Option<&[u8]>, usize)> {
+    let (count, mut at) = short_number(bytes, b'*')?;
+    let mut key = None;
+    for index in 0..count {
+        let rest = bytes.get(at..)?;
+        let (length, start) = short_number(rest, b'$')?;
+        let word = rest.get(start..start + length + 2)?;
+        if index == 1 {
+            key = Some(&word[..length]);
+        }
+        at += start + length + 2;
+    }
+    Some((key, at))
+}
+
 /// The number of one to three digits behind `kind` at the front, when its whole line is there, and the line's length.
 fn short_number(bytes: &[u8], kind: u8) -> Option<(usize, usize)> {
     let digit = |byte: u8| usize::from(byte - b'0');

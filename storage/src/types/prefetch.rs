@@ -23,3 +23,9 @@ pub(crate) fn prefetch<T>(address: *const T) {
     #[cfg(any(not(any(target_arch = "x86_64", target_arch = "aarch64")), miri))]
     let _ = address;
 }
+
+/// Begins to fetch all lines of a value.
+pub(crate) fn prefetch_all<T>(value: &T) {
+    let first = std::ptr::from_ref(value).cast::<u8>();
+    (0..size_of::<T>()).step_by(LINE).for_each(|at| prefetch(first.wrapping_add(at)));
+}

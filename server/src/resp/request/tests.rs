@@ -234,3 +234,26 @@ fn a_drip_looks_at_each_byte_once() {
         assert_eq!(parser.at, 11);
     }
 }
+
+#[test]
+fn a_peek_sees_the_key_and_the_length_that_parsing_finds() {
+    let mut dice = fastrand::Rng::with_seed(11);
+    for _ in 0..2000 {
+        let words = |dice: &mut fastrand::Rng| {
+            (0..dice.usize(1..6)).map(|_| vec![b'a'; dice.usize(..1200)]).collect::<Vec<_>>()
+        };
+        let arguments = words(&mut dice);
+        let mut bytes = encoded(&arguments);
+        let length = bytes.len();
+        bytes.extend_from_slice(&encoded(&words(&mut dice)));
+        let is_ordinary = arguments.iter().all(|word| word.len() < 1000);
+        match peek_key(&bytes) {
+            Some((key, found)) => {
+                assert!(is_ordinary);
+                assert_eq!((key, found), (arguments.get(1).map(Vec::as_slice), length));
+            }
+            None => assert!(!is_ordinary),
+        }
+        assert!(peek_key(&bytes[..dice.usize(..length)]).is_none(), "not there as a whole");
+    }
+}

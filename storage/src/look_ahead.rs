@@ -1,0 +1,105 @@
+//! Fetching what a batch of requests or records is about to need. Where a key is takes several reads of memory, each of which
+//! depends on the one before; memory answers sixteen such reads at once as quickly as one. So it is asked stage by stage, for
+//! the whole batch: the slots, the lines of their tables, the blocks of the keys. It changes nothing and may be left out.
+
+use holdfast_words::{Lsn, SlotId};
+use smallvec::SmallVec;
+
+use crate::log::format::checked_record;
+use crate::mutation::peek_key;
+use crate::slots::Slots;
+use crate::types::table::hash_of;
+
+/// Keys of one batch: what is fetched has to stay in the processor's nearest memory until it is used.
+const BATCH_MAX: usize = 16;
+
+/// Keys that are needed soon.
+#[derive(Default)]
+pub struct LookAhead {
+    keys: SmallVec<[(SlotId, u64); BATCH_MAX]>,
+}
+
+impl LookAhead {
+    /// Whether a batch is together.
+    pub fn is_full(&self) -> bool {
+        self.keys.len() == BATCH_MAX
+    }
+
+    /// A key is needed soon.
+    pub fn add(&mut self, key: &[u8]) {
+        self.add_in(SlotId::of_key(key), key);
+    }
+
+    /// A key of this slot is needed soon.
+    pub fn add_in(&mut self, slot: SlotId, key: &[u8]) {
+        self.keys.push((slot, hash_of(key)));
+    }
+
+    /// Begins to fetch them, and starts over.
+    pub fn fetch(&mut self, slots: &Slots) {
+        // A single one is fetched by whoever reads it.
+        if self.keys.len() > 1 {
+            self.keys.iter().for_each(|&(slot, _)| slots.prefetch(slot));
+            self.keys.iter().for_each(|&(slot, hash)| slots.prefetch_line(slot, hash));
+            self.keys.iter().for_each(|&(slot, hash)| slots.prefetch_entry(slot, hash));
+        }
+        self.keys.clear();
+    }
+
+    /// Begins to fetch what the first of these records need, which were checked and stand one after the other; returns the length
+    /// of those that were looked at.
+    pub(crate) fn records(&mut self, bytes: &[u8], slots: &Slots) -> usize {
+        let mut at = 0;
+        while !self.is_full() && at < bytes.len() {
+            let record = checked_record(&bytes[at..], Lsn::ZERO);
+            if let Some(key) = peek_key(record.body) {
+                self.add_in(record.header.slot, key);
+            }
+            at += record.bytes.len();
+        }
+        self.fetch(slots);
+        at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use holdfast_words::{Epoch, SlotSequence};
+
+    use super::*;
+    use crate::log::{RecordHeader, RecordKind};
+    use crate::mutation::{BodyBuilder, Mutation};
+
+    #[test]
+    fn records_are_walked_batch_by_batch_to_their_end() {
+        let mut bytes = Vec::new();
+        for number in 0..BATCH_MAX as u64 + 3 {
+            let key = number.to_string().into_bytes();
+            let mut body = BodyBuilder::default();
+            body.push(&Mutation::SetInteger { key: key.as_slice().into(), value: 1 });
+            let header = RecordHeader {
+                kind: RecordKind::Mutations,
+                flags: 0,
+                slot: SlotId::of_key(&key),
+                epoch: Epoch(1),
+                sequence: SlotSequence(1),
+                wall_clock_ms: 0,
+            };
+            crate::log::format::encode_record(&mut bytes, &header, body.finish());
+        }
+        let (slots, mut ahead) = (Slots::default(), LookAhead::default());
+        let first = ahead.records(&bytes, &slots);
+        assert!(first < bytes.len(), "a batch, and no more");
+        assert_eq!(first + ahead.records(&bytes[first..], &slots), bytes.len());
+        assert_eq!(ahead.records(&[], &slots), 0);
+    }
+
+    #[test]
+    fn who_holds_a_slot_is_not_waited_for() {
+        let (slots, mut ahead) = (Slots::default(), LookAhead::default());
+        ahead.add(b"a");
+        ahead.add(b"b");
+        slots.with(SlotId::of_key(b"a"), |_| ahead.fetch(&slots));
+        assert!(!ahead.is_full());
+    }
+}
