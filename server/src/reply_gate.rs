@@ -259,7 +259,7 @@ impl ReplyGate {
             .max();
         if let Some(lsn) = newest
             && log.positions().written_lsn() < lsn
-            && let Err(error) = log.write_up_to(lsn)
+            && let Err(error) = log.submit(lsn)
         {
             // A full disk keeps what is pending and writes it when there is space: the replies wait. A poisoned log never
             // will: the connections are closed without an answer, so that nothing is acknowledged that may be lost.

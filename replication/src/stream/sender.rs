@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use holdfast_storage::checkpoint::image_format::{ChunkHeader, Compression, ImageBuilder};
-use holdfast_storage::log::{AppendError, ReadError};
+use holdfast_storage::log::{AppendError, Log, ReadError};
 use holdfast_words::{Epoch, LogPoint, Lsn, NodeId, SLOT_COUNT, ShardId, SlotId};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -188,6 +188,7 @@ impl Sender {
         let stream = Stream { sender: self, peer, mastership, cuts: self.cuts() };
         let (connection, from) = stream.agree(&theirs, copy, writer).await?;
         self.told.lock().remove(&peer);
+        let _shipping = Shipping::begin(self.member.store.log());
         let result = tokio::select! {
             result = stream.ship(connection, from, writer) => result,
             result = stream.listen(connection, reader) => result,
@@ -266,6 +267,22 @@ struct Stream<'a> {
     cuts: u64,
 }
 
+/// Has the log written at once as long as it is there.
+struct Shipping<'a>(&'a Log);
+
+impl<'a> Shipping<'a> {
+    fn begin(log: &'a Log) -> Self {
+        log.positions().begin_shipping();
+        Self(log)
+    }
+}
+
+impl Drop for Shipping<'_> {
+    fn drop(&mut self) {
+        self.0.positions().end_shipping();
+    }
+}
+
 /// How a replica goes on: the connection's number, and what is sent.
 #[derive(Clone, Copy)]
 enum From {
@@ -274,7 +291,7 @@ enum From {
 }
 
 impl Stream<'_> {
-    fn log(&self) -> &holdfast_storage::log::Log {
+    fn log(&self) -> &Log {
         self.sender.member.store.log()
     }
 

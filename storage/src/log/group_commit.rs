@@ -1,5 +1,7 @@
 //! fdatasync off the workers: one thread makes durable what was written meanwhile, as often as `appendfsync` says. Execution
-//! and writes go on while an fdatasync is in flight. In a simulated world a task takes the thread's place.
+//! and writes go on while an fdatasync is in flight. Under `always` the thread writes too, what was appended meanwhile with each
+//! sync: a write can stand still for milliseconds while the file system commits the sync before it, and no reply waits for
+//! less than its sync anyway. In a simulated world a task takes the thread's place.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -47,6 +49,8 @@ pub(super) struct GroupCommit {
     awaited: AtomicBool,
     state: Mutex<State>,
     wake: Condvar,
+    /// What is pending is for the thread to write.
+    handed_over: AtomicBool,
     /// Spares the workers the mutex while the thread has not taken up the last request.
     signalled: AtomicBool,
     /// Held during a sync and during a cut: a cut must not meet a sync of what it cuts.
@@ -62,6 +66,7 @@ impl GroupCommit {
             awaited: AtomicBool::new(false),
             state: Mutex::default(),
             wake: Condvar::new(),
+            handed_over: AtomicBool::new(false),
             signalled: AtomicBool::new(false),
             exclusive: Mutex::new(()),
             fsyncs: AtomicU64::new(0),
@@ -87,6 +92,12 @@ impl GroupCommit {
         if self.policy() == FsyncPolicy::Always || self.awaited.load(Ordering::Acquire) {
             self.request();
         }
+    }
+
+    /// The thread is to write what is pending, and to make it durable.
+    fn hand_over(&self) {
+        self.handed_over.store(true, Ordering::Release);
+        self.request();
     }
 
     /// From now on (or no longer) everything written is awaited to be durable.
@@ -172,6 +183,7 @@ fn turn(
             if log.try_to_heal() { Some(Duration::ZERO) } else { Some(NO_SPACE_PERIOD) }
         }
         LogHealth::Good => {
+            log.write_what_was_handed_over();
             let is_due = log.positions.durable_lsn() < log.positions.written_lsn();
             if is_due && sync().is_err() {
                 None
@@ -217,6 +229,7 @@ mod simulated {
 
     /// Up to where a sync that begins now reaches, which history of the log that is, and how long it takes.
     fn begin(log: &Log) -> (Lsn, u64, Duration) {
+        log.write_what_was_handed_over();
         let positions = &log.positions;
         let target = positions.written_lsn();
         let delay = if positions.durable_lsn() < target { log.sync_delay() } else { Duration::ZERO };
@@ -240,6 +253,33 @@ mod simulated {
 }
 
 impl Log {
+    /// Sees to it that everything appended up to `lsn` is written, and synced as often as the policy says. Under `always`, unless
+    /// replicas wait for the log, that is left to the log's thread: whoever calls waits for no disk then.
+    ///
+    /// # Errors
+    /// As [`Log::write_up_to`], as far as it is known now.
+    pub fn submit(&self, lsn: Lsn) -> Result<(), AppendError> {
+        if self.commit.policy() != FsyncPolicy::Always || self.positions.is_shipped() {
+            return self.write_up_to(lsn);
+        }
+        if let LogHealth::Poisoned(reason) = self.health() {
+            return Err(AppendError::Poisoned(reason));
+        }
+        if self.positions.written_lsn() < lsn {
+            self.commit.hand_over();
+        }
+        Ok(())
+    }
+
+    fn write_what_was_handed_over(&self) {
+        if self.commit.handed_over.swap(false, Ordering::AcqRel)
+            && let Err(error) = self.write_up_to(self.end().lsn)
+        {
+            // Latched, and logged where it was; what waits for it is told or tried again as after any failed write.
+            tracing::debug!(%error, "what was appended could not be written");
+        }
+    }
+
     /// Makes everything written durable; returns the LSN up to which it is.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! How far the log is: handed to the kernel, on this disk, acknowledged by all who must. Plain atomics that anybody reads;
 //! whoever waits subscribes and looks again when woken.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use holdfast_words::Lsn;
 use parking_lot::RwLock;
@@ -52,6 +52,8 @@ pub struct Positions {
     durable: AtomicU64,
     commit: RwLock<Commit>,
     cuts: AtomicU64,
+    /// How many send the log to replicas.
+    shippers: AtomicUsize,
     subscribers: RwLock<Vec<Subscriber>>,
     written_subscribers: RwLock<Vec<Subscriber>>,
 }
@@ -109,6 +111,22 @@ impl Positions {
     /// Calls `wake` whenever something was written, from the thread that wrote: for those who ship the log.
     pub fn subscribe_written(&self, wake: impl Fn() + Send + Sync + 'static) {
         self.written_subscribers.write().push(Box::new(wake));
+    }
+
+    /// Somebody begins to send the log to a replica, which waits for it to be written as soon as it can be.
+    pub fn begin_shipping(&self) {
+        self.shippers.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Who called [`Self::begin_shipping`] is done.
+    pub fn end_shipping(&self) {
+        let before = self.shippers.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!(before > 0, "shipping ended more often than it began");
+    }
+
+    /// Whether the log is sent to replicas.
+    pub fn is_shipped(&self) -> bool {
+        self.shippers.load(Ordering::Acquire) > 0
     }
 
     /// How often the log was cut or replaced since it was opened: what was read of it before may have been taken back.

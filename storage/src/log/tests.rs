@@ -289,6 +289,48 @@ fn the_durable_position_moves_only_with_a_sync() {
 }
 
 #[test]
+fn what_is_submitted_under_always_is_written_by_the_logs_thread_unless_replicas_wait_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, ..) = open(directory.path()).unwrap();
+    log.set_fsync_policy(FsyncPolicy::Always);
+    let first = log.append(&mut record(1, 1, 0, b"x")).unwrap();
+    log.submit(first).unwrap();
+    let end = log.append(&mut record(1, 2, 0, b"y")).unwrap();
+    log.positions().begin_shipping();
+    log.submit(end).unwrap();
+    assert_eq!(log.positions().written_lsn(), end, "whoever submits writes, replicas wait for it");
+    log.positions().end_shipping();
+    assert!(!log.positions().is_shipped());
+    let wait_for = |end: Lsn| {
+        let deadline = crate::platform::clock::monotonic_ms() + 10_000;
+        while log.positions().durable_lsn() < end {
+            assert!(crate::platform::clock::monotonic_ms() < deadline, "nobody writes and syncs");
+            std::thread::yield_now();
+        }
+    };
+    wait_for(end);
+    let end = log.append(&mut record(1, 3, 0, b"z")).unwrap();
+    log.submit(end).unwrap();
+    wait_for(end);
+    // Also when the policy changes before the thread comes to it.
+    let end = log.append(&mut record(1, 4, 0, b"w")).unwrap();
+    log.submit(end).unwrap();
+    log.set_fsync_policy(FsyncPolicy::No);
+    wait_for(end);
+    faults::fail(directory.path(), Operation::Write, libc::EIO);
+    log.set_fsync_policy(FsyncPolicy::Always);
+    let end = log.append(&mut record(1, 5, 0, b"v")).unwrap();
+    log.submit(end).unwrap();
+    let deadline = crate::platform::clock::monotonic_ms() + 10_000;
+    while !log.is_poisoned() {
+        assert!(crate::platform::clock::monotonic_ms() < deadline, "a failed write is not noticed");
+        std::thread::yield_now();
+    }
+    assert!(matches!(log.submit(end), Err(AppendError::Poisoned(_))));
+    assert!(log.positions().durable_lsn() < end);
+}
+
+#[test]
 fn a_failed_fsync_poisons_the_log_for_ever() {
     let directory = tempfile::tempdir().unwrap();
     let (log, ..) = open(directory.path()).unwrap();
