@@ -190,7 +190,7 @@ impl<T> Chunks<T> {
     /// The line where an element of this hash belongs. The lowest byte of the hash counts most: those above it are the same
     /// for all elements of a segment when there are many segments.
     fn home(&self, hash: u64) -> usize {
-        (u64::from((hash as u32).swap_bytes()) * self.lines() as u64 >> 32) as usize
+        ((u64::from((hash as u32).swap_bytes()) * self.lines() as u64) >> 32) as usize
     }
 
     fn line(&self, line: usize) -> *mut u8 {
@@ -203,7 +203,7 @@ impl<T> Chunks<T> {
     /// way leads over all lines.
     fn line_after(&self, line: usize, hash: u64, step: usize) -> usize {
         let lines = self.lines();
-        let ahead = if step == 0 { 1 + (usize::from(tag_of(hash)) * (lines - 1) >> 8) } else { 1 };
+        let ahead = if step == 0 { 1 + ((usize::from(tag_of(hash)) * (lines - 1)) >> 8) } else { 1 };
         if line + ahead < lines { line + ahead } else { line + ahead - lines }
     }
 
