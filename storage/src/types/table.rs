@@ -456,11 +456,10 @@ impl<T> Many<T> {
 /// bytes a member against 31), as the blocks of all the sizes that its segments had before are left, and take a fifth longer.
 fn halves<T>(elements: Chunks<T>, keys: &impl Keys<T>, upper: u64) -> (Chunks<T>, Chunks<T>) {
     elements.iter().for_each(|element| keys.prefetch(element));
-    let hashes: Vec<u64> = elements.iter().map(|element| hash_of(keys.key(element))).collect();
-    let goes = |hash: u64| order_of(hash) & upper != 0;
     let (mut stay, mut go) = (Chunks::with_room(SEGMENT_MAX), Chunks::with_room(SEGMENT_MAX));
-    for (hash, element) in hashes.into_iter().zip(elements) {
-        let half = if goes(hash) { &mut go } else { &mut stay };
+    for element in elements {
+        let hash = hash_of(keys.key(&element));
+        let half = if order_of(hash) & upper != 0 { &mut go } else { &mut stay };
         insert_into(half, keys, hash, element);
     }
     (stay, go)
