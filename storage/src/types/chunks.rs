@@ -27,7 +27,8 @@
 //! or more on each table: mimalloc does it by itself for sizes that are multiples of 64, and nothing but speed relies on it.
 #![expect(
     unsafe_code,
-    reason = "measured against hashbrown: a cache line less for a lookup, and 10 bytes for an element of 8 where it took 18"
+    reason = "measured against hashbrown: a cache line less for a lookup (GET in batches of 16: a tenth less processor time), and \
+              11 bytes for an element of 8 where it took 18, at 61 keys a slot"
 )]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};

@@ -701,6 +701,8 @@ mod tests {
             put(&mut table, number, 0);
         }
         assert!(matches!(table.0, Form::One(_)), "200 elements are one segment");
+        assert_eq!(Chunks::<u64>::with_room(SEGMENT_MAX).memory_bytes(), 2048);
+        assert!(Chunks::<u64>::with_room(SEGMENT_MAX + 1).memory_bytes() > 2048, "a full segment is full");
         assert!(table.memory_bytes() <= 2048, "{}", table.memory_bytes());
     }
 }
