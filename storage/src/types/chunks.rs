@@ -27,7 +27,8 @@
 //! or more on each table: mimalloc does it by itself for sizes that are multiples of 64, and nothing but speed relies on it.
 #![expect(
     unsafe_code,
-    reason = "measured against hashbrown: a cache line less for a lookup, and 10 bytes for an element of 8 where it took 18"
+    reason = "measured against hashbrown: a cache line less for a lookup (GET in batches of 16: a tenth less processor time), and \
+              11 bytes for an element of 8 where it took 18, at 61 keys a slot"
 )]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
@@ -190,7 +191,7 @@ impl<T> Chunks<T> {
     /// The line where an element of this hash belongs. The lowest byte of the hash counts most: those above it are the same
     /// for all elements of a segment when there are many segments.
     fn home(&self, hash: u64) -> usize {
-        (u64::from((hash as u32).swap_bytes()) * self.lines() as u64 >> 32) as usize
+        ((u64::from((hash as u32).swap_bytes()) * self.lines() as u64) >> 32) as usize
     }
 
     fn line(&self, line: usize) -> *mut u8 {
@@ -203,7 +204,7 @@ impl<T> Chunks<T> {
     /// way leads over all lines.
     fn line_after(&self, line: usize, hash: u64, step: usize) -> usize {
         let lines = self.lines();
-        let ahead = if step == 0 { 1 + (usize::from(tag_of(hash)) * (lines - 1) >> 8) } else { 1 };
+        let ahead = if step == 0 { 1 + ((usize::from(tag_of(hash)) * (lines - 1)) >> 8) } else { 1 };
         if line + ahead < lines { line + ahead } else { line + ahead - lines }
     }
 
