@@ -6,7 +6,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use holdfast_storage::checkpoint::image_format::{
     Compression, ImageBuilder, ImageDecoder, ImageKind, ImageStamp,
 };
-use holdfast_storage::mutation::{Expiry, ListEnd, Mutation};
+use holdfast_storage::mutation::{Expiry, Few, ListEnd, Mutation};
 use holdfast_storage::slots::Slots;
 use holdfast_storage::types::Value;
 use holdfast_storage::types::value_format::{self, VALUE_FORMAT_VERSION};
@@ -54,20 +54,20 @@ fn apply(criterion: &mut Criterion) {
     measure("integer", |name, number| Mutation::SetInteger { key: name.into(), value: number as i64 });
     measure("hash, one of 100,000 fields", |name, _| Mutation::HashSet {
         key: b"big".as_slice().into(),
-        pairs: vec![(name.into(), name.into())],
+        pairs: Few::of(vec![(name.into(), name.into())]),
     });
     measure("set, one of 100,000 members", |name, _| Mutation::SetAdd {
         key: b"big".as_slice().into(),
-        members: vec![name.into()],
+        members: Few::of(vec![name.into()]),
     });
     measure("sorted set, one of 100,000 members", |name, number| Mutation::SortedSetAdd {
         key: b"big".as_slice().into(),
-        entries: vec![(number as f64, name.into())],
+        entries: Few::of(vec![(number as f64, name.into())]),
     });
     measure("list, one element more", |name, _| Mutation::ListPush {
         key: b"big".as_slice().into(),
         end: ListEnd::Left,
-        values: vec![name.into()],
+        values: Few::of(vec![name.into()]),
     });
     group.finish();
 }

@@ -6,7 +6,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use holdfast_storage::mutation::{Expiry, ListEnd, Mutation};
+use holdfast_storage::mutation::{Expiry, Few, ListEnd, Mutation};
 use holdfast_storage::slots::Slots;
 use holdfast_words::SlotId;
 
@@ -99,13 +99,14 @@ fn measure(index: usize) {
                 let entries = bins().enumerate().map(|(score, member)| (score as f64, member)).collect();
                 Mutation::SortedSetAdd { key, entries }
             }
-            8 => Mutation::HashSet { key: big, pairs: vec![(item.into(), item.into())] },
-            9 | 13 => Mutation::SetAdd { key: big, members: vec![item.into()] },
-            10 => Mutation::SortedSetAdd { key: big, entries: vec![(number as f64, item.into())] },
-            11 | 14 => {
-                Mutation::SortedSetAdd { key: big, entries: vec![(scattered(number) as f64, item.into())] }
-            }
-            _ => Mutation::ListPush { key: big, end: ListEnd::Right, values: vec![item.into()] },
+            8 => Mutation::HashSet { key: big, pairs: Few::of(vec![(item.into(), item.into())]) },
+            9 | 13 => Mutation::SetAdd { key: big, members: Few::of(vec![item.into()]) },
+            10 => Mutation::SortedSetAdd { key: big, entries: Few::of(vec![(number as f64, item.into())]) },
+            11 | 14 => Mutation::SortedSetAdd {
+                key: big,
+                entries: Few::of(vec![(scattered(number) as f64, item.into())]),
+            },
+            _ => Mutation::ListPush { key: big, end: ListEnd::Right, values: Few::of(vec![item.into()]) },
         });
     }
     let took = began.elapsed();

@@ -1,7 +1,7 @@
 //! apply: what each mutation does, what it refuses, and that all ways to a state give the same one.
 
 use super::*;
-use crate::mutation::{BodyBuilder, DeleteReason, decode_body};
+use crate::mutation::{BodyBuilder, DeleteReason, Few, decode_body};
 use proptest::prelude::*;
 
 fn bin(text: &str) -> Bin<'_> {
@@ -11,23 +11,27 @@ fn bin(text: &str) -> Bin<'_> {
 #[test]
 fn an_empty_collection_goes_with_its_key() {
     let mut keys = Keyspace::default();
-    apply(&mut keys, &Mutation::SetAdd { key: bin("k"), members: vec![bin("a")] }).unwrap();
+    apply(&mut keys, &Mutation::SetAdd { key: bin("k"), members: Few::of(vec![bin("a")]) }).unwrap();
     assert_eq!(keys.len(), 1);
     let removed =
-        apply(&mut keys, &Mutation::SetRemove { key: bin("k"), members: vec![bin("a"), bin("b")] }).unwrap();
+        apply(&mut keys, &Mutation::SetRemove { key: bin("k"), members: Few::of(vec![bin("a"), bin("b")]) })
+            .unwrap();
     assert_eq!((removed.changed, keys.len(), keys.memory_bytes()), (1, 0, 0));
 }
 
 #[test]
 fn what_does_not_fit_is_an_error_and_changes_nothing() {
     let mut keys = Keyspace::default();
-    apply(&mut keys, &Mutation::ListPush { key: bin("l"), end: ListEnd::Left, values: vec![bin("x")] })
-        .unwrap();
+    apply(
+        &mut keys,
+        &Mutation::ListPush { key: bin("l"), end: ListEnd::Left, values: Few::of(vec![bin("x")]) },
+    )
+    .unwrap();
     apply(&mut keys, &Mutation::SetString { key: bin("text"), value: bin("v"), expiry: Expiry::Clear })
         .unwrap();
     let digest = keys.digest();
     for wrong in [
-        Mutation::HashSet { key: bin("l"), pairs: vec![(bin("f"), bin("v"))] },
+        Mutation::HashSet { key: bin("l"), pairs: Few::of(vec![(bin("f"), bin("v"))]) },
         Mutation::ListSet { key: bin("l"), index: 1, value: bin("y") },
         Mutation::ListPop { key: bin("missing"), end: ListEnd::Left, count: 1 },
         Mutation::ListRemove { key: bin("l"), indexes: vec![0, 0] },
@@ -36,8 +40,11 @@ fn what_does_not_fit_is_an_error_and_changes_nothing() {
         Mutation::SpliceString { key: bin("l"), offset: 0, bytes: bin("x") },
         Mutation::SpliceString { key: bin("missing"), offset: u64::MAX, bytes: bin("x") },
         Mutation::SpliceString { key: bin("missing"), offset: STRING_MAX as u64, bytes: bin("x") },
-        Mutation::SortedSetAdd { key: bin("missing"), entries: vec![(1.0, bin("a")), (f64::NAN, bin("b"))] },
-        Mutation::SetAdd { key: bin("text"), members: vec![bin("a")] },
+        Mutation::SortedSetAdd {
+            key: bin("missing"),
+            entries: Few::of(vec![(1.0, bin("a")), (f64::NAN, bin("b"))]),
+        },
+        Mutation::SetAdd { key: bin("text"), members: Few::of(vec![bin("a")]) },
         Mutation::ListTrim { key: bin("l"), start: u64::MAX, length: 2 },
     ] {
         assert!(apply(&mut keys, &wrong).is_err(), "{wrong:?}");
@@ -115,7 +122,8 @@ fn an_expiry_is_live_what_it_is_after_a_replay() {
 #[test]
 fn a_rename_onto_itself_and_a_copy_over_another_type_keep_the_counts() {
     let mut keys = Keyspace::default();
-    apply(&mut keys, &Mutation::SetAdd { key: bin("s"), members: vec![bin("a"), bin("b")] }).unwrap();
+    apply(&mut keys, &Mutation::SetAdd { key: bin("s"), members: Few::of(vec![bin("a"), bin("b")]) })
+        .unwrap();
     apply(&mut keys, &Mutation::ExpireAt { key: bin("s"), at_ms: 9 }).unwrap();
     let digest = keys.digest();
     apply(&mut keys, &Mutation::Rename { from: bin("s"), to: bin("s") }).unwrap();
@@ -162,19 +170,24 @@ fn any_mutation() -> impl Strategy<Value = Mutation<'static>> {
         (key(), items()).prop_map(|(key, items)| {
             Mutation::HashSet { key, pairs: items.iter().cloned().zip(items.iter().rev().cloned()).collect() }
         }),
-        (key(), items()).prop_map(|(key, fields)| Mutation::HashDelete { key, fields }),
-        (key(), end(), items()).prop_map(|(key, end, values)| Mutation::ListPush { key, end, values }),
+        (key(), items()).prop_map(|(key, fields)| Mutation::HashDelete { key, fields: Few::of(fields) }),
+        (key(), end(), items()).prop_map(|(key, end, values)| Mutation::ListPush {
+            key,
+            end,
+            values: Few::of(values)
+        }),
         (key(), end(), small()).prop_map(|(key, end, count)| Mutation::ListPop { key, end, count }),
         (key(), small(), item()).prop_map(|(key, index, value)| Mutation::ListSet { key, index, value }),
         (key(), small(), item()).prop_map(|(key, index, value)| Mutation::ListInsert { key, index, value }),
         (key(), prop::collection::btree_set(small(), 0..6))
             .prop_map(|(key, indexes)| Mutation::ListRemove { key, indexes: indexes.into_iter().collect() }),
         (key(), small(), small()).prop_map(|(key, start, length)| Mutation::ListTrim { key, start, length }),
-        (key(), items()).prop_map(|(key, members)| Mutation::SetAdd { key, members }),
-        (key(), items()).prop_map(|(key, members)| Mutation::SetRemove { key, members }),
+        (key(), items()).prop_map(|(key, members)| Mutation::SetAdd { key, members: Few::of(members) }),
+        (key(), items()).prop_map(|(key, members)| Mutation::SetRemove { key, members: Few::of(members) }),
         (key(), prop::collection::vec((score(), item()), 0..30))
-            .prop_map(|(key, entries)| Mutation::SortedSetAdd { key, entries }),
-        (key(), items()).prop_map(|(key, members)| Mutation::SortedSetRemove { key, members }),
+            .prop_map(|(key, entries)| Mutation::SortedSetAdd { key, entries: Few::of(entries) }),
+        (key(), items())
+            .prop_map(|(key, members)| Mutation::SortedSetRemove { key, members: Few::of(members) }),
     ]
 }
 

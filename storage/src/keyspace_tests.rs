@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::apply::apply;
-use crate::mutation::{DeleteReason, ListEnd, Mutation};
+use crate::mutation::{DeleteReason, Few, ListEnd, Mutation};
 use std::collections::BTreeMap;
 
 /// Collections of all types, small and large, their keys and elements in the order of these dice.
@@ -43,28 +43,36 @@ fn keys_in_some_order(dice: &mut fastrand::Rng) -> Keyspace {
                 }
                 change(Mutation::HashSet {
                     key: key(),
-                    pairs: vec![(text("x", 0).into(), text("y", 0).into())],
+                    pairs: Few::of(vec![(text("x", 0).into(), text("y", 0).into())]),
                 });
-                change(Mutation::HashDelete { key: key(), fields: vec![text("x", 0).into()] });
+                change(Mutation::HashDelete { key: key(), fields: Few::of(vec![text("x", 0).into()]) });
             }
             2 => {
                 let scored = |&number: &usize| ((number / 3) as f64, member(number).into());
                 let entries = elements.iter().map(scored).collect();
                 change(Mutation::SortedSetAdd { key: key(), entries });
-                change(Mutation::SortedSetAdd { key: key(), entries: vec![(9.0, text("x", 0).into())] });
-                change(Mutation::SortedSetRemove { key: key(), members: vec![text("x", 0).into()] });
+                change(Mutation::SortedSetAdd {
+                    key: key(),
+                    entries: Few::of(vec![(9.0, text("x", 0).into())]),
+                });
+                change(Mutation::SortedSetRemove { key: key(), members: Few::of(vec![text("x", 0).into()]) });
             }
             3 => {
                 // A list has an order; from which end it was filled does not count.
                 let length = elements.len();
                 let middle = dice.usize(..=length);
-                let values =
-                    |part: std::ops::Range<usize>| part.map(|number| member(number).into()).collect();
+                let values = |part: std::ops::Range<usize>| {
+                    part.map(|number| member(number).into()).collect::<Vec<_>>()
+                };
                 let (left, right) = (ListEnd::Left, ListEnd::Right);
-                change(Mutation::ListPush { key: key(), end: right, values: values(middle..length) });
+                change(Mutation::ListPush {
+                    key: key(),
+                    end: right,
+                    values: Few::of(values(middle..length)),
+                });
                 let mut before: Vec<_> = values(0..middle);
                 before.reverse();
-                change(Mutation::ListPush { key: key(), end: left, values: before });
+                change(Mutation::ListPush { key: key(), end: left, values: Few::of(before) });
             }
             _ => {
                 let value = vec![b'x'; name];
@@ -197,7 +205,7 @@ fn memory_is_counted_as_it_comes_and_goes() {
     apply(&mut keys, &set("k", "v", Expiry::Keep)).unwrap();
     assert!(keys.memory_bytes() < 200);
     let members: Vec<_> = (0..1_000).map(|number| format!("member {number}").into_bytes().into()).collect();
-    apply(&mut keys, &Mutation::SetAdd { key: b"s".as_slice().into(), members }).unwrap();
+    apply(&mut keys, &Mutation::SetAdd { key: b"s".as_slice().into(), members: Few::of(members) }).unwrap();
     assert!((20_000..80_000).contains(&keys.memory_bytes()), "{}", keys.memory_bytes());
     apply(&mut keys, &Mutation::Delete { key: b"s".as_slice().into(), reason: DeleteReason::Evicted })
         .unwrap();

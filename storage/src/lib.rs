@@ -14,6 +14,7 @@ pub mod mutation;
 /// The data types: what a key can hold.
 pub mod types;
 /// The keys of one slot.
+mod few;
 pub mod keyspace;
 /// apply(keyspace, mutation): the only place where state changes.
 pub mod apply;

@@ -18,6 +18,8 @@ use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_bytes::Bytes;
 
+pub use crate::few::Few;
+
 /// Version of the vocabulary; a reader refuses a higher one.
 pub const MUTATION_FORMAT_VERSION: u8 = 1;
 
@@ -80,11 +82,11 @@ pub enum Mutation<'a> {
     /// The slot is empty.
     FlushSlot,
     /// These fields of a hash have these values.
-    HashSet { key: Bin<'a>, pairs: Vec<(Bin<'a>, Bin<'a>)> },
+    HashSet { key: Bin<'a>, pairs: Few<(Bin<'a>, Bin<'a>)> },
     /// These fields of a hash are gone.
-    HashDelete { key: Bin<'a>, fields: Vec<Bin<'a>> },
+    HashDelete { key: Bin<'a>, fields: Few<Bin<'a>> },
     /// The values were pushed, one after the other, at this end of a list.
-    ListPush { key: Bin<'a>, end: ListEnd, values: Vec<Bin<'a>> },
+    ListPush { key: Bin<'a>, end: ListEnd, values: Few<Bin<'a>> },
     /// This many elements were taken off this end of a list.
     ListPop { key: Bin<'a>, end: ListEnd, count: u64 },
     /// The element at `index` (from the head) has this value.
@@ -96,13 +98,13 @@ pub enum Mutation<'a> {
     /// Only `length` elements from `start` (from the head) are left.
     ListTrim { key: Bin<'a>, start: u64, length: u64 },
     /// These members are in the set.
-    SetAdd { key: Bin<'a>, members: Vec<Bin<'a>> },
+    SetAdd { key: Bin<'a>, members: Few<Bin<'a>> },
     /// These members are not in the set.
-    SetRemove { key: Bin<'a>, members: Vec<Bin<'a>> },
+    SetRemove { key: Bin<'a>, members: Few<Bin<'a>> },
     /// These members of a sorted set have these scores.
-    SortedSetAdd { key: Bin<'a>, entries: Vec<(f64, Bin<'a>)> },
+    SortedSetAdd { key: Bin<'a>, entries: Few<(f64, Bin<'a>)> },
     /// These members are not in the sorted set.
-    SortedSetRemove { key: Bin<'a>, members: Vec<Bin<'a>> },
+    SortedSetRemove { key: Bin<'a>, members: Few<Bin<'a>> },
 }
 
 mod opcode {
@@ -370,17 +372,17 @@ impl<'de, A: SeqAccess<'de>> Fields<'_, A> {
         self.next::<&'de Bytes>().map(|bytes| Cow::Borrowed(&**bytes))
     }
 
-    fn bins(&mut self) -> Result<Vec<Bin<'de>>, A::Error> {
+    fn bins(&mut self) -> Result<Few<Bin<'de>>, A::Error> {
         let bins: Vec<&'de Bytes> = self.next()?;
         Ok(bins.into_iter().map(|bytes| Cow::Borrowed(&**bytes)).collect())
     }
 
-    fn pairs(&mut self) -> Result<Vec<(Bin<'de>, Bin<'de>)>, A::Error> {
+    fn pairs(&mut self) -> Result<Few<(Bin<'de>, Bin<'de>)>, A::Error> {
         let pairs: Vec<(&'de Bytes, &'de Bytes)> = self.next()?;
         Ok(pairs.into_iter().map(|(a, b)| (Cow::Borrowed(&**a), Cow::Borrowed(&**b))).collect())
     }
 
-    fn scores(&mut self) -> Result<Vec<(f64, Bin<'de>)>, A::Error> {
+    fn scores(&mut self) -> Result<Few<(f64, Bin<'de>)>, A::Error> {
         let entries: Vec<(f64, &'de Bytes)> = self.next()?;
         Ok(entries.into_iter().map(|(score, member)| (score, Cow::Borrowed(&**member))).collect())
     }
@@ -617,21 +619,25 @@ mod tests {
             Mutation::Copy { from: key.clone(), to: value.clone() },
             Mutation::Restore { key: key.clone(), value: value.clone(), expiry: Expiry::Keep },
             Mutation::FlushSlot,
-            Mutation::HashSet { key: key.clone(), pairs: vec![(key.clone(), value.clone())] },
-            Mutation::HashDelete { key: key.clone(), fields: vec![value.clone(), bin("")] },
-            Mutation::ListPush { key: key.clone(), end: ListEnd::Right, values: vec![value.clone()] },
+            Mutation::HashSet { key: key.clone(), pairs: Few::of(vec![(key.clone(), value.clone())]) },
+            Mutation::HashDelete { key: key.clone(), fields: Few::of(vec![value.clone(), bin("")]) },
+            Mutation::ListPush {
+                key: key.clone(),
+                end: ListEnd::Right,
+                values: Few::of(vec![value.clone()]),
+            },
             Mutation::ListPop { key: key.clone(), end: ListEnd::Left, count: 3 },
             Mutation::ListSet { key: key.clone(), index: 300, value: value.clone() },
             Mutation::ListInsert { key: key.clone(), index: 0, value: value.clone() },
             Mutation::ListRemove { key: key.clone(), indexes: vec![0, 9, 70_000] },
             Mutation::ListTrim { key: key.clone(), start: 1, length: 2 },
-            Mutation::SetAdd { key: key.clone(), members: vec![value.clone()] },
-            Mutation::SetRemove { key: key.clone(), members: vec![] },
+            Mutation::SetAdd { key: key.clone(), members: Few::of(vec![value.clone()]) },
+            Mutation::SetRemove { key: key.clone(), members: Few::of(vec![]) },
             Mutation::SortedSetAdd {
                 key: key.clone(),
-                entries: vec![(f64::NEG_INFINITY, value.clone()), (0.1, key.clone())],
+                entries: Few::of(vec![(f64::NEG_INFINITY, value.clone()), (0.1, key.clone())]),
             },
-            Mutation::SortedSetRemove { key, members: vec![value] },
+            Mutation::SortedSetRemove { key, members: Few::of(vec![value]) },
         ]
     }
 
@@ -708,9 +714,12 @@ mod tests {
             let expected = serialized((17, key, &indexes));
             check(Mutation::ListRemove { key: bin("k"), indexes }, expected);
             let expected = serialized((19, key, vec![key; length]));
-            check(Mutation::SetAdd { key: bin("k"), members: vec![bin("k"); length] }, expected);
+            check(Mutation::SetAdd { key: bin("k"), members: Few::of(vec![bin("k"); length]) }, expected);
             let expected = serialized((21, key, vec![(0.1, key); length]));
-            check(Mutation::SortedSetAdd { key: bin("k"), entries: vec![(0.1, bin("k")); length] }, expected);
+            check(
+                Mutation::SortedSetAdd { key: bin("k"), entries: Few::of(vec![(0.1, bin("k")); length]) },
+                expected,
+            );
         }
     }
 

@@ -6,7 +6,7 @@ use holdfast_words::{Epoch, ShardId, SlotId, SlotSequence};
 
 use super::*;
 use crate::log::{FsyncPolicy, Log, LogConfig, OpenError, RecordHeader, RecordKind, encode_record};
-use crate::mutation::{BodyBuilder, ListEnd, Mutation};
+use crate::mutation::{BodyBuilder, Few, ListEnd, Mutation};
 
 const OWNER: ShardId = ShardId([7; 20]);
 
@@ -49,7 +49,7 @@ fn push(log: &Log, slot: u16, sequence: u64, number: u64) -> Lsn {
     let value = format!("value {number:060}").into_bytes();
     let key = b"list".as_slice().into();
     let mut body = BodyBuilder::default();
-    body.push(&Mutation::ListPush { key, end: ListEnd::Right, values: vec![value.into()] });
+    body.push(&Mutation::ListPush { key, end: ListEnd::Right, values: Few::of(vec![value.into()]) });
     let mut bytes = Vec::new();
     encode_record(&mut bytes, &header, body.finish());
     log.append(&mut bytes).expect("it is taken")

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::apply::apply;
-use crate::mutation::{Bin, DeleteReason, Expiry};
+use crate::mutation::{Bin, DeleteReason, Expiry, Few};
 use crate::types::StringRef;
 
 const LARGE: [&str; 5] = ["hash", "set", "zset", "list", "text"];
@@ -20,12 +20,18 @@ fn filled() -> Keyspace {
         let name = || bytes(format!("member {number:08}"));
         put(Mutation::HashSet {
             key: bytes("hash"),
-            pairs: vec![(name(), bytes(format!("value {number:020}")))],
+            pairs: Few::of(vec![(name(), bytes(format!("value {number:020}")))]),
         });
-        put(Mutation::SetAdd { key: bytes("set"), members: vec![bytes(format!("member {number:030}"))] });
-        put(Mutation::SortedSetAdd { key: bytes("zset"), entries: vec![(f64::from(number / 3), name())] });
+        put(Mutation::SetAdd {
+            key: bytes("set"),
+            members: Few::of(vec![bytes(format!("member {number:030}"))]),
+        });
+        put(Mutation::SortedSetAdd {
+            key: bytes("zset"),
+            entries: Few::of(vec![(f64::from(number / 3), name())]),
+        });
         let values = vec![bytes(format!("element {number:020}"))];
-        put(Mutation::ListPush { key: bytes("list"), end: ListEnd::Right, values });
+        put(Mutation::ListPush { key: bytes("list"), end: ListEnd::Right, values: Few::of(values) });
     }
     let text = bytes("0123456789".repeat(20_000));
     put(Mutation::SpliceString { key: bytes("text"), offset: 0, bytes: text });
@@ -77,14 +83,17 @@ fn any_mutation(keys: &Keyspace, dice: &mut fastrand::Rng, is_mild: bool) -> Mut
             // A key of any type, at its place or another's.
             let key = any(dice);
             match keys.weigh(&key).map(|(entry, _)| entry.value()) {
-                None => Mutation::SetAdd { key, members: vec![member(dice)] },
+                None => Mutation::SetAdd { key, members: Few::of(vec![member(dice)]) },
                 Some(ValueRef::Hash(_)) if dice.bool() => {
-                    Mutation::HashDelete { key, fields: vec![member(dice)] }
+                    Mutation::HashDelete { key, fields: Few::of(vec![member(dice)]) }
                 }
-                Some(ValueRef::Hash(_)) => Mutation::HashSet { key, pairs: vec![(member(dice), bytes("x"))] },
+                Some(ValueRef::Hash(_)) => {
+                    Mutation::HashSet { key, pairs: Few::of(vec![(member(dice), bytes("x"))]) }
+                }
                 Some(ValueRef::Set(set)) => {
                     let members = vec![bytes(format!("member {:030}", dice.u32(..5_000)))];
                     let is_there = set.contains(&members[0]);
+                    let members = Few::of(members);
                     if is_there {
                         Mutation::SetRemove { key, members }
                     } else {
@@ -92,11 +101,11 @@ fn any_mutation(keys: &Keyspace, dice: &mut fastrand::Rng, is_mild: bool) -> Mut
                     }
                 }
                 Some(ValueRef::SortedSet(_)) if dice.bool() => {
-                    Mutation::SortedSetRemove { key, members: vec![member(dice)] }
+                    Mutation::SortedSetRemove { key, members: Few::of(vec![member(dice)]) }
                 }
                 Some(ValueRef::SortedSet(_)) => {
                     let score = f64::from(dice.u32(..2_000));
-                    Mutation::SortedSetAdd { key, entries: vec![(score, member(dice))] }
+                    Mutation::SortedSetAdd { key, entries: Few::of(vec![(score, member(dice))]) }
                 }
                 Some(ValueRef::String(text)) => {
                     let offset = dice.u64(..text.len() as u64 + 100);
@@ -112,7 +121,7 @@ fn any_of_list(key: Bin<'static>, length: u64, dice: &mut fastrand::Rng) -> Muta
     let end = if dice.bool() { ListEnd::Left } else { ListEnd::Right };
     let value = bytes(format!("new {}", dice.u32(..)));
     match dice.u32(..60) {
-        0..15 => Mutation::ListPush { key, end, values: vec![value.clone(), value] },
+        0..15 => Mutation::ListPush { key, end, values: Few::of(vec![value.clone(), value]) },
         15..35 => Mutation::ListPop { key, end, count: dice.u64(1..=3.min(length)) },
         35..50 => Mutation::ListSet { key, index: dice.u64(..length), value },
         50..54 => Mutation::ListInsert { key, index: dice.u64(..=length), value },
@@ -211,13 +220,13 @@ fn what_takes_the_place_of_an_emptied_collection_is_not_copied() {
     };
     let changes = [
         Mutation::HashDelete { key: bytes("hash"), fields: all("member", 8) },
-        Mutation::HashSet { key: bytes("hash"), pairs: vec![(bytes("new"), bytes("new"))] },
+        Mutation::HashSet { key: bytes("hash"), pairs: Few::of(vec![(bytes("new"), bytes("new"))]) },
         Mutation::SetRemove { key: bytes("set"), members: all("member", 30) },
-        Mutation::HashSet { key: bytes("set"), pairs: vec![(bytes("new"), bytes("new"))] },
+        Mutation::HashSet { key: bytes("set"), pairs: Few::of(vec![(bytes("new"), bytes("new"))]) },
         Mutation::SortedSetRemove { key: bytes("zset"), members: all("member", 8) },
-        Mutation::SortedSetAdd { key: bytes("zset"), entries: vec![(1e9, bytes("new"))] },
+        Mutation::SortedSetAdd { key: bytes("zset"), entries: Few::of(vec![(1e9, bytes("new"))]) },
         Mutation::ListPop { key: bytes("list"), end: ListEnd::Right, count: 4_000 },
-        Mutation::ListPush { key: bytes("list"), end: ListEnd::Right, values: vec![bytes("new")] },
+        Mutation::ListPush { key: bytes("list"), end: ListEnd::Right, values: Few::of(vec![bytes("new")]) },
     ];
     for mutation in &changes {
         assert!(copy.before(&mut keys, mutation));

@@ -8,7 +8,7 @@ use holdfast_words::Epoch;
 use super::*;
 use crate::checkpoint::image_format::Compression;
 use crate::log::FsyncPolicy;
-use crate::mutation::{Expiry, Mutation};
+use crate::mutation::{Expiry, Few, Mutation};
 
 fn config() -> StoreConfig {
     let log = LogConfig {
@@ -229,7 +229,7 @@ fn a_checkpoint_of_a_large_hash_is_of_one_moment_while_commands_change_it() {
         let mut slots = store.lock(&[SlotId::of_key(b"hash")], 1, &mut scratch);
         let field = format!("field {}", number % 20_000).into_bytes();
         let pairs = vec![(field.into(), format!("value {number}").into_bytes().into())];
-        slots.mutate(&Mutation::HashSet { key: b"hash".as_slice().into(), pairs });
+        slots.mutate(&Mutation::HashSet { key: b"hash".as_slice().into(), pairs: Few::of(pairs) });
         slots.commit().unwrap()
     };
     for number in 0..20_000 {

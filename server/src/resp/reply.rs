@@ -100,7 +100,19 @@ impl<'a> ReplyWriter<'a> {
     /// A binary-safe string.
     pub fn bulk(&mut self, bytes: &[u8]) {
         self.out.reserve(bytes.len() + 24);
-        self.header(b'$', bytes.len());
+        match bytes.len() {
+            // Most strings: a header of a size that the compiler knows.
+            length @ 10..=99 => {
+                let (tens, ones) = (b'0' + (length / 10) as u8, b'0' + (length % 10) as u8);
+                self.out.extend_from_slice(&[b'$', tens, ones, b'\r', b'\n']);
+            }
+            length @ 100..=999 => {
+                let digit = |number: usize| b'0' + (number % 10) as u8;
+                let header = [b'$', digit(length / 100), digit(length / 10), digit(length), b'\r', b'\n'];
+                self.out.extend_from_slice(&header);
+            }
+            length => self.header(b'$', length),
+        }
         self.out.extend_from_slice(bytes);
         self.out.extend_from_slice(b"\r\n");
     }

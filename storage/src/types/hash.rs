@@ -1,7 +1,7 @@
 //! Field → value. Small: fields and values in turn in one packed run. Large: a table of blocks, each a field with its value.
 
 use super::limits::{HASH_MAX_LISTPACK_ENTRIES, HASH_MAX_LISTPACK_VALUE};
-use super::packed::{Items, Length, Packed, take_length};
+use super::packed::{Items, Length, Uncounted, take_length};
 use super::table::{Keyed, Own, Table, hash_of};
 use super::thin::{Either, Kind, Thin};
 
@@ -45,12 +45,24 @@ struct Fields {
 }
 
 /// A hash.
-pub struct Hash(Either<(), Fields, u32>);
+pub struct Hash(Either<(), Fields>);
 
 impl Default for Hash {
     fn default() -> Self {
-        Self(Either::first(Packed::empty()))
+        Self(Either::first(Uncounted::empty()))
     }
+}
+
+/// Where the field stands in a small hash; when it does not, the number of fields.
+fn find(packed: &Uncounted, field: &[u8]) -> Result<usize, usize> {
+    let (mut items, mut fields) = (packed.items(), 0);
+    while let (Some(name), Some(_)) = (items.next(), items.next()) {
+        if name == field {
+            return Ok(fields * 2);
+        }
+        fields += 1;
+    }
+    Err(fields)
 }
 
 /// Walks fields and values.
@@ -83,7 +95,10 @@ impl Hash {
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        match self.0.view() {
+            Kind::First(packed) => packed.bytes().is_empty(),
+            Kind::Second(fields) => fields.header().table.is_empty(),
+        }
     }
 
     /// OBJECT ENCODING
@@ -157,14 +172,14 @@ impl Hash {
     pub(crate) fn set(&mut self, field: &[u8], value: &[u8]) -> bool {
         if let Kind::First(packed) = self.0.view_mut() {
             let longest = HASH_MAX_LISTPACK_VALUE.get();
-            let known = packed.position(field, 0, 2);
+            let known = find(packed, field);
             let fits = field.len() <= longest && value.len() <= longest;
             match known {
-                Some(at) if fits => {
+                Ok(at) if fits => {
                     packed.set(at + 1, value);
                     return false;
                 }
-                None if fits && packed.count() / 2 < HASH_MAX_LISTPACK_ENTRIES.get() => {
+                Err(fields) if fits && fields < HASH_MAX_LISTPACK_ENTRIES.get() => {
                     packed.push_pair(field, value);
                     return true;
                 }
@@ -282,6 +297,16 @@ mod tests {
                 prop_assert_eq!(model.get(field).map(Vec::as_slice), Some(value));
             }
         }
+    }
+
+    #[test]
+    fn ten_fields_and_values_of_ten_bytes_take_224() {
+        let mut hash = Hash::default();
+        for number in 0..10 {
+            hash.set(format!("f{number:09}").as_bytes(), &[b'v'; 10]);
+        }
+        // A class of the allocator's sizes, whose next is 256.
+        assert_eq!((hash.len(), hash.memory_bytes()), (10, 224));
     }
 
     #[test]

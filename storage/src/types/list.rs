@@ -9,8 +9,8 @@ use crate::mutation::ListEnd;
 
 /// Bytes of a node; a longer element has a node of its own. Half of Redis's 8 KiB: a push at the head moves a node's bytes.
 const NODE_BYTES_MAX: usize = 4 * 1024 - 16;
-/// Elements of a node, so that a walk inside one is short.
-const NODE_LEN_MAX: usize = 512;
+/// Elements of a node, so that a walk inside one is short: a pop at the tail takes two.
+const NODE_LEN_MAX: usize = 128;
 
 /// A list.
 pub struct List(Either<(), Nodes, u32>);

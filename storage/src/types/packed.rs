@@ -6,6 +6,41 @@ use super::thin::Thin;
 /// A run of strings; the block's word counts them.
 pub(crate) type Packed = Thin<(), u32>;
 
+/// A run of few strings, counted by walking: four bytes less, which put a small hash into the allocator's next smaller class.
+pub(crate) type Uncounted = Thin<(), ()>;
+
+/// What a run knows of its number of strings.
+pub(crate) trait Count {
+    fn of(count: usize) -> Self;
+    /// `None`: they have to be walked.
+    fn known(&self) -> Option<usize>;
+    fn change(&mut self, by: isize);
+}
+
+impl Count for u32 {
+    fn of(count: usize) -> Self {
+        count as Self
+    }
+
+    fn known(&self) -> Option<usize> {
+        Some(*self as usize)
+    }
+
+    fn change(&mut self, by: isize) {
+        *self = self.wrapping_add_signed(by as i32);
+    }
+}
+
+impl Count for () {
+    fn of(_: usize) -> Self {}
+
+    fn known(&self) -> Option<usize> {
+        None
+    }
+
+    fn change(&mut self, _: isize) {}
+}
+
 /// Appends a length in LEB128.
 pub(crate) fn put_length(bytes: &mut Vec<u8>, mut length: usize) {
     while length >= 0x80 {
@@ -90,6 +125,7 @@ impl Integer {
 #[derive(Clone, Debug)]
 pub struct Items<'a> {
     rest: &'a [u8],
+    /// How many are still to come at least.
     left: usize,
 }
 
@@ -103,21 +139,19 @@ impl<'a> Iterator for Items<'a> {
         let (length, header) = take_length(self.rest);
         let (item, rest) = self.rest[header..].split_at(length);
         self.rest = rest;
-        self.left -= 1;
+        self.left = self.left.saturating_sub(1);
         Some(item)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left, Some(self.left))
+        (self.left, Some(self.rest.len()))
     }
 }
 
-impl ExactSizeIterator for Items<'_> {}
-
-impl Packed {
+impl<C: Count> Thin<(), C> {
     /// A run of no strings.
     pub(crate) fn empty() -> Self {
-        Self::new((), 0, &[])
+        Self::new((), C::of(0), &[])
     }
 
     /// A run of these strings.
@@ -128,30 +162,28 @@ impl Packed {
             bytes.extend_from_slice(item);
             count += 1;
         }
-        Self::new((), count, &[&bytes])
+        Self::new((), C::of(count), &[&bytes])
     }
 
     /// Number of strings.
     pub(crate) fn count(&self) -> usize {
-        *self.word() as usize
+        self.word().known().unwrap_or_else(|| self.items().count())
     }
 
     /// The strings, in order.
     pub(crate) fn items(&self) -> Items<'_> {
-        Items { rest: self.bytes(), left: self.count() }
+        Items { rest: self.bytes(), left: self.word().known().unwrap_or(0) }
     }
 
     /// The string at `index`.
     pub(crate) fn item(&self, index: usize) -> Option<&[u8]> {
-        let start = (index < self.count()).then(|| self.start(index))?;
-        let (length, header) = take_length(&self.bytes()[start..]);
-        Some(&self.bytes()[start + header..start + header + length])
+        self.items().nth(index)
     }
 
     /// Where the string at `index` begins, header first; where the run ends for the count.
     fn start(&self, index: usize) -> usize {
         let bytes = self.bytes();
-        if index == self.count() {
+        if self.word().known() == Some(index) {
             return bytes.len();
         }
         let mut at = 0;
@@ -166,7 +198,7 @@ impl Packed {
     pub(crate) fn push(&mut self, item: &[u8]) {
         let end = self.len();
         self.splice(end..end, &[Length::of(item.len()).bytes(), item]);
-        *self.word_mut() += 1;
+        self.word_mut().change(1);
     }
 
     /// Adds two strings at the end.
@@ -178,7 +210,7 @@ impl Packed {
     fn insert_pair_at(&mut self, at: usize, first: &[u8], second: &[u8]) {
         let lengths = (Length::of(first.len()), Length::of(second.len()));
         self.splice(at..at, &[lengths.0.bytes(), first, lengths.1.bytes(), second]);
-        *self.word_mut() += 2;
+        self.word_mut().change(2);
     }
 
     /// Puts a string in front of the one at `index`.
@@ -186,22 +218,22 @@ impl Packed {
     /// # Panics
     /// When `index` is beyond the end; the same for those below.
     pub(crate) fn insert(&mut self, index: usize, item: &[u8]) {
-        assert!(index <= self.count());
+        assert!(self.word().known().is_none_or(|count| index <= count));
         let at = self.start(index);
         self.splice(at..at, &[Length::of(item.len()).bytes(), item]);
-        *self.word_mut() += 1;
+        self.word_mut().change(1);
     }
 
     /// Puts two strings in front of the one at `index`.
     pub(crate) fn insert_pair(&mut self, index: usize, first: &[u8], second: &[u8]) {
-        assert!(index <= self.count());
+        assert!(self.word().known().is_none_or(|count| index <= count));
         let at = self.start(index);
         self.insert_pair_at(at, first, second);
     }
 
     /// Replaces the string at `index`.
     pub(crate) fn set(&mut self, index: usize, item: &[u8]) {
-        assert!(index < self.count());
+        assert!(self.word().known().is_none_or(|count| index < count));
         let start = self.start(index);
         let (length, header) = take_length(&self.bytes()[start..]);
         if length == item.len() {
@@ -213,7 +245,7 @@ impl Packed {
 
     /// Removes `count` strings from `index` on.
     pub(crate) fn remove(&mut self, index: usize, count: usize) {
-        assert!(index + count <= self.count());
+        assert!(self.word().known().is_none_or(|known| index + count <= known));
         let start = self.start(index);
         let mut end = start;
         for _ in 0..count {
@@ -221,16 +253,16 @@ impl Packed {
             end += header + length;
         }
         self.splice(start..end, &[]);
-        *self.word_mut() -= count as u32;
+        self.word_mut().change(-(count as isize));
     }
 
     /// Takes off the strings from `index` on.
     pub(crate) fn split_off(&mut self, index: usize) -> Self {
-        assert!(index <= self.count());
+        assert!(self.word().known().is_none_or(|count| index <= count));
         let at = self.start(index);
-        let tail = Self::new((), (self.count() - index) as u32, &[&self.bytes()[at..]]);
+        let tail = Self::new((), C::of(self.count() - index), &[&self.bytes()[at..]]);
         self.resize(at);
-        *self.word_mut() = index as u32;
+        *self.word_mut() = C::of(index);
         tail
     }
 
@@ -252,9 +284,18 @@ mod tests {
         fn a_run_behaves_like_a_vector(
             operations in prop::collection::vec((0..7u8, 0..40usize, prop::collection::vec(any::<u8>(), 0..200)), 0..60)
         ) {
-            let (mut packed, mut model) = (Packed::empty(), Vec::<Vec<u8>>::new());
+            let (mut packed, mut uncounted, mut model) = (Packed::empty(), Uncounted::empty(), Vec::<Vec<u8>>::new());
             for (operation, place, item) in operations {
                 let index = if model.is_empty() { 0 } else { place % model.len() };
+                match operation {
+                    0 => uncounted.push(&item),
+                    1 => uncounted.insert_pair(index, &item, b"x"),
+                    2 if !model.is_empty() => uncounted.set(index, &item),
+                    3 => uncounted.remove(index, (model.len() - index).min(item.len() % 4)),
+                    4 => prop_assert_eq!(uncounted.split_off(index).count(), model.len() - index),
+                    5 => uncounted.insert(index, &item),
+                    _ => {}
+                }
                 match operation {
                     0 => { packed.push(&item); model.push(item); }
                     1 => { packed.insert_pair(index, &item, b"x"); model.splice(index..index, [item, b"x".to_vec()]); }
@@ -274,6 +315,8 @@ mod tests {
                 }
                 prop_assert!(packed.items().eq(model.iter().map(Vec::as_slice)));
                 prop_assert_eq!(packed.count(), model.len());
+                prop_assert_eq!((uncounted.bytes(), uncounted.count()), (packed.bytes(), model.len()));
+                prop_assert_eq!(uncounted.item(index), packed.item(index));
                 prop_assert_eq!(packed.item(index), model.get(index).map(Vec::as_slice));
             }
             prop_assert!(Packed::of(model.iter().map(Vec::as_slice)).bytes() == packed.bytes());

@@ -14,7 +14,33 @@ use super::thin::{Either, Kind, Thin};
 struct Ordered {
     arena: Arena,
     members: Table<u32>,
-    order: RankTree<u32>,
+    order: RankTree<Ranked>,
+}
+
+/// A member in the ordered tree.
+#[derive(Clone, Copy, Debug)]
+struct Ranked {
+    /// Its score, rounded. Rounding keeps the order but for what becomes equal, so where this differs from another score's it
+    /// settles a comparison without a look at the member, whose memory is mostly not in the cache.
+    near: f32,
+    number: u32,
+}
+
+impl Ranked {
+    fn of(number: u32, score: f64) -> Self {
+        Self { near: score as f32, number }
+    }
+
+    /// Whether it comes before a place at `score`; `below` decides for scores that may be the same.
+    fn is_before(self, arena: &Arena, score: f64, below: &impl Fn(&[u8], f64) -> bool) -> bool {
+        let near = score as f32;
+        if self.near == near {
+            let (member, score) = arena.get(self.number);
+            below(member, score)
+        } else {
+            self.near < near
+        }
+    }
 }
 
 /// A sorted set. Its small form is score (see [`ScoreBytes`]), member, score, member …, ascending by score, then member.
@@ -104,7 +130,7 @@ pub struct Entries<'s, const DOWN: bool>(Walking<'s, DOWN>);
 enum Walking<'s, const DOWN: bool> {
     Up(std::iter::Skip<Pairs<'s>>),
     Down(std::iter::Rev<std::vec::IntoIter<(&'s [u8], f64)>>),
-    Tree(&'s Arena, Walk<'s, u32, DOWN>),
+    Tree(&'s Arena, Walk<'s, Ranked, DOWN>),
 }
 
 impl<'s, const DOWN: bool> Iterator for Entries<'s, DOWN> {
@@ -114,7 +140,7 @@ impl<'s, const DOWN: bool> Iterator for Entries<'s, DOWN> {
         match &mut self.0 {
             Walking::Up(pairs) => pairs.next(),
             Walking::Down(pairs) => pairs.next(),
-            Walking::Tree(arena, walk) => walk.next().map(|number| arena.get(number)),
+            Walking::Tree(arena, walk) => walk.next().map(|ranked| arena.get(ranked.number)),
         }
     }
 }
@@ -166,7 +192,7 @@ impl SortedSet {
             Kind::First(packed) => pairs(packed).nth(rank),
             Kind::Second(ordered) => {
                 let ordered = ordered.header();
-                ordered.order.get(rank).map(|number| ordered.arena.get(number))
+                ordered.order.get(rank).map(|ranked| ordered.arena.get(ranked.number))
             }
         }
     }
@@ -198,7 +224,8 @@ impl SortedSet {
 
     /// How many members come before the bound: the rank of the first that does not.
     pub fn count_below_score(&self, bound: ScoreBound) -> usize {
-        self.count_below(|_, score| match bound {
+        let (ScoreBound::Before(place) | ScoreBound::After(place)) = bound;
+        self.count_below(Some(place), |_, score| match bound {
             ScoreBound::Before(bound) => score < bound,
             ScoreBound::After(bound) => score <= bound,
         })
@@ -206,7 +233,7 @@ impl SortedSet {
 
     /// How many members come before the bound, where all have the same score.
     pub fn count_below_lex(&self, bound: LexBound<'_>) -> usize {
-        self.count_below(|member, _| match bound {
+        self.count_below(None, |member, _| match bound {
             LexBound::Lowest => false,
             LexBound::Before(bound) => member < bound,
             LexBound::After(bound) => member <= bound,
@@ -216,18 +243,24 @@ impl SortedSet {
 
     /// How many members come before a place between members, which need not be there, or stand at it.
     pub(crate) fn count_up_to(&self, member: &[u8], score: f64) -> usize {
-        self.count_below(|known, known_score| compare((known, known_score), (member, score)).is_le())
+        self.count_below(Some(score), |known, known_score| {
+            compare((known, known_score), (member, score)).is_le()
+        })
     }
 
-    fn count_below(&self, below: impl Fn(&[u8], f64) -> bool) -> usize {
+    /// `place`: the score at which `below` turns false, unless it does not go by scores.
+    fn count_below(&self, place: Option<f64>, below: impl Fn(&[u8], f64) -> bool) -> usize {
         match self.0.view() {
             Kind::First(packed) => pairs(packed).take_while(|&(member, score)| below(member, score)).count(),
             Kind::Second(ordered) => {
                 let Ordered { arena, order, .. } = ordered.header();
-                order.rank(|&number| {
-                    let (member, score) = arena.get(number);
-                    below(member, score)
-                })
+                match place {
+                    Some(place) => order.rank(|ranked| ranked.is_before(arena, place, &below)),
+                    None => order.rank(|ranked| {
+                        let (member, score) = arena.get(ranked.number);
+                        below(member, score)
+                    }),
+                }
             }
         }
     }
@@ -320,7 +353,8 @@ impl Ordered {
     }
 
     fn rank(&self, member: &[u8], score: f64) -> usize {
-        self.order.rank(|&number| compare(self.arena.get(number), (member, score)).is_lt())
+        let below = |known: &[u8], other: f64| compare((known, other), (member, score)).is_lt();
+        self.order.rank(|ranked| ranked.is_before(&self.arena, score, &below))
     }
 
     fn add(&mut self, member: &[u8], score: f64) -> Added {
@@ -338,7 +372,9 @@ impl Ordered {
             }
         };
         let arena = &self.arena;
-        self.order.insert(added.1, |&number| compare(arena.get(number), (member, score)).is_lt());
+        let below = |known: &[u8], other: f64| compare((known, other), (member, score)).is_lt();
+        let ranked = Ranked::of(added.1, score);
+        self.order.insert(ranked, |known| known.is_before(arena, score, &below));
         added.0
     }
 
@@ -354,7 +390,7 @@ impl Ordered {
             if let Some(known) = self.members.find_mut(hash, |&known| known == last) {
                 *known = to;
             }
-            self.order.replace(rank, to);
+            self.order.replace(rank, Ranked::of(to, score));
             self.arena.carry_out((last, to));
         }
         true

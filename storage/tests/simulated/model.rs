@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::collections::BTreeSet;
 
-use holdfast_storage::mutation::{DeleteReason, Expiry, ListEnd, Mutation};
+use holdfast_storage::mutation::{DeleteReason, Expiry, Few, ListEnd, Mutation};
 use holdfast_storage::slots::{Scratch, Slots};
 use holdfast_storage::store::Store;
 use holdfast_words::{Lsn, SlotId};
@@ -23,7 +23,7 @@ pub fn make(store: &Store, dice: &mut fastrand::Rng) -> Option<Made> {
         0 => Mutation::Delete { key: key.into(), reason: DeleteReason::Command },
         // Not idempotent: a record that is applied twice shows.
         _ if is_list => {
-            Mutation::ListPush { key: key.into(), end: ListEnd::Right, values: vec![value.into()] }
+            Mutation::ListPush { key: key.into(), end: ListEnd::Right, values: Few::of(vec![value.into()]) }
         }
         _ => Mutation::SetString { key: key.into(), value: value.into(), expiry: Expiry::Clear },
     };

@@ -1,7 +1,7 @@
 //! Fields are counted with: HINCRBY HINCRBYFLOAT.
 
 use holdfast_storage::long_double::LongDouble;
-use holdfast_storage::mutation::Mutation;
+use holdfast_storage::mutation::{Few, Mutation};
 use holdfast_storage::number::parse_i64;
 
 use crate::command::arguments::integer;
@@ -22,7 +22,7 @@ pub fn hincrby(context: &mut DataContext<'_>) -> CommandResult {
     let sum = current.checked_add(increment).ok_or(CommandError::Overflow)?;
     let mut text = itoa::Buffer::new();
     let value = text.format(sum).as_bytes();
-    data.mutate(&Mutation::HashSet { key: key.into(), pairs: vec![(field.into(), value.into())] });
+    data.mutate(&Mutation::HashSet { key: key.into(), pairs: Few::one((field.into(), value.into())) });
     reply.integer(sum);
     Ok(())
 }
@@ -47,7 +47,7 @@ pub fn hincrbyfloat(context: &mut DataContext<'_>) -> CommandResult {
     }
     let text = sum.to_string();
     let value = text.as_bytes();
-    data.mutate(&Mutation::HashSet { key: key.into(), pairs: vec![(field.into(), value.into())] });
+    data.mutate(&Mutation::HashSet { key: key.into(), pairs: Few::one((field.into(), value.into())) });
     reply.bulk(value);
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Fields are set and removed: HSET HMSET HSETNX HDEL.
 
-use holdfast_storage::mutation::Mutation;
+use holdfast_storage::mutation::{Few, Mutation};
 
 use crate::command::errors::CommandError;
 use crate::commands::context::{CommandResult, DataContext, TypedValues};
@@ -37,7 +37,7 @@ pub fn hsetnx(context: &mut DataContext<'_>) -> CommandResult {
     let (key, field, value) = (arguments[1], arguments[2], arguments[3]);
     let is_new = !data.hash(key)?.is_some_and(|hash| hash.contains(field));
     if is_new {
-        data.mutate(&Mutation::HashSet { key: key.into(), pairs: vec![(field.into(), value.into())] });
+        data.mutate(&Mutation::HashSet { key: key.into(), pairs: Few::one((field.into(), value.into())) });
     }
     reply.integer(is_new.into());
     Ok(())

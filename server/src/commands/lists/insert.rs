@@ -1,6 +1,6 @@
 //! Elements come in: LPUSH RPUSH LPUSHX RPUSHX LINSERT LSET.
 
-use holdfast_storage::mutation::{ListEnd, Mutation};
+use holdfast_storage::mutation::{Few, ListEnd, Mutation};
 use holdfast_storage::types::List;
 
 use crate::command::arguments::{integer, is};
@@ -35,7 +35,7 @@ fn push(context: &mut DataContext<'_>, end: ListEnd, may_create: bool) -> Comman
         reply.integer(0);
         return Ok(());
     };
-    let values: Vec<_> = arguments[2..].iter().map(|&value| value.into()).collect();
+    let values: Few<_> = arguments[2..].iter().map(|&value| value.into()).collect();
     let length = length + values.len();
     data.mutate(&Mutation::ListPush { key: key.into(), end, values });
     reply.integer(length as i64);

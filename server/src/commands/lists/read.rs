@@ -41,9 +41,8 @@ pub fn lrange(context: &mut DataContext<'_>) -> CommandResult {
     };
     let range = positions(start, stop, list.len());
     reply.array(range.len());
-    for element in list.range(range.start, range.len()) {
-        reply.bulk(element);
-    }
+    // Not `for`: the walk goes node by node inside, without asking at each element which part of it is next.
+    list.range(range.start, range.len()).for_each(|element| reply.bulk(element));
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! An element goes from one list to another: LMOVE RPOPLPUSH.
 
-use holdfast_storage::mutation::{ListEnd, Mutation};
+use holdfast_storage::mutation::{Few, ListEnd, Mutation};
 
 use super::end::end_of;
 use crate::commands::context::{CommandResult, DataContext, TypedValues};
@@ -35,6 +35,6 @@ fn transfer(context: &mut DataContext<'_>, from: ListEnd, to: ListEnd) -> Comman
         return Ok(());
     }
     data.mutate(&Mutation::ListPop { key: source.into(), end: from, count: 1 });
-    data.mutate(&Mutation::ListPush { key: destination.into(), end: to, values: vec![element.into()] });
+    data.mutate(&Mutation::ListPush { key: destination.into(), end: to, values: Few::one(element.into()) });
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Several sets make one: SINTER SUNION SDIFF, their STORE forms, SINTERCARD.
 
 use foldhash::{HashSet, HashSetExt};
-use holdfast_storage::mutation::{Bin, DeleteReason, Mutation};
+use holdfast_storage::mutation::{Bin, DeleteReason, Few, Mutation};
 use holdfast_storage::slots::SlotSet;
 use holdfast_storage::types::Set;
 
@@ -67,7 +67,7 @@ fn store(context: &mut DataContext<'_>, operation: Operation) -> CommandResult {
         data.mutate(&Mutation::Delete { key: destination.into(), reason: DeleteReason::Command });
     }
     if length > 0 {
-        data.mutate(&Mutation::SetAdd { key: destination.into(), members });
+        data.mutate(&Mutation::SetAdd { key: destination.into(), members: Few::of(members) });
     }
     reply.count(length);
     Ok(())

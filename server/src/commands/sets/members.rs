@@ -1,7 +1,7 @@
 //! Single members and the whole: SADD SREM SMOVE SISMEMBER SMISMEMBER SCARD SMEMBERS.
 
 use foldhash::{HashSet, HashSetExt};
-use holdfast_storage::mutation::{Bin, Mutation};
+use holdfast_storage::mutation::{Bin, Few, Mutation};
 use holdfast_storage::types::Set;
 
 use crate::commands::context::{CommandResult, DataContext, TypedValues};
@@ -40,13 +40,13 @@ pub fn srem(context: &mut DataContext<'_>) -> CommandResult {
 }
 
 /// The members once each, so that the log says what changed and the count is right.
-fn distinct<'a>(members: impl Iterator<Item = &'a [u8]>) -> Vec<Bin<'a>> {
-    let mut members: Vec<Bin<'a>> = members.map(Into::into).collect();
-    if members.len() > 1 {
-        let mut seen = HashSet::with_capacity(members.len());
-        members.retain(|member| seen.insert(member.clone()));
+fn distinct<'a>(members: impl Iterator<Item = &'a [u8]>) -> Few<Bin<'a>> {
+    let members: Few<Bin<'a>> = members.map(Into::into).collect();
+    if members.len() <= 1 {
+        return members;
     }
-    members
+    let mut seen = HashSet::with_capacity(members.len());
+    members.into_iter().filter(|member| seen.insert(member.clone())).collect()
 }
 
 /// SMOVE source destination member
@@ -61,9 +61,9 @@ pub fn smove(context: &mut DataContext<'_>) -> CommandResult {
     let has = data.set(source)?.is_some_and(|set| set.contains(member));
     let target_has = data.set(destination)?.is_some_and(|set| set.contains(member));
     if has && source != destination {
-        data.mutate(&Mutation::SetRemove { key: source.into(), members: vec![member.into()] });
+        data.mutate(&Mutation::SetRemove { key: source.into(), members: Few::one(member.into()) });
         if !target_has {
-            data.mutate(&Mutation::SetAdd { key: destination.into(), members: vec![member.into()] });
+            data.mutate(&Mutation::SetAdd { key: destination.into(), members: Few::one(member.into()) });
         }
     }
     reply.integer(has.into());

@@ -1,7 +1,7 @@
 //! Members chosen by the dice: SPOP SRANDMEMBER. The log gets what was chosen.
 
 use foldhash::{HashSet, HashSetExt};
-use holdfast_storage::mutation::{Bin, DeleteReason, Mutation};
+use holdfast_storage::mutation::{Bin, DeleteReason, Few, Mutation};
 use holdfast_storage::types::Set;
 
 use crate::command::arguments::{MUST_BE_POSITIVE, at_least};
@@ -29,7 +29,7 @@ pub fn spop(context: &mut DataContext<'_>) -> CommandResult {
     let Some(count) = count else {
         let member = set.random(dice).into_owned();
         reply.bulk(&member);
-        data.mutate(&Mutation::SetRemove { key: key.into(), members: vec![member.into()] });
+        data.mutate(&Mutation::SetRemove { key: key.into(), members: Few::one(member.into()) });
         return Ok(());
     };
     if count >= set.len() as u64 {
@@ -45,7 +45,7 @@ pub fn spop(context: &mut DataContext<'_>) -> CommandResult {
     reply.set(members.len());
     members.iter().for_each(|member| reply.bulk(member));
     if !members.is_empty() {
-        data.mutate(&Mutation::SetRemove { key: key.into(), members });
+        data.mutate(&Mutation::SetRemove { key: key.into(), members: Few::of(members) });
     }
     Ok(())
 }

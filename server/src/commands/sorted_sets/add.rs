@@ -1,7 +1,7 @@
 //! Members get scores: ZADD ZINCRBY.
 
 use foldhash::{HashMap, HashMapExt};
-use holdfast_storage::mutation::{Bin, Mutation};
+use holdfast_storage::mutation::{Bin, Few, Mutation};
 use holdfast_storage::types::SortedSet;
 
 use super::range::stored;
@@ -33,6 +33,10 @@ impl Options {
     /// Reads the words in front of the first score; returns how many there are. ZINCRBY goes this way too, as in Redis.
     fn parse(&mut self, words: &[&[u8]]) -> usize {
         for (index, word) in words.iter().enumerate() {
+            // Mostly the first word is the first score already.
+            if !word.first().is_some_and(u8::is_ascii_alphabetic) {
+                return index;
+            }
             let option = match word.to_ascii_lowercase().as_slice() {
                 b"nx" => &mut self.only_new,
                 b"xx" => &mut self.only_existing,
@@ -83,7 +87,7 @@ impl Options {
 #[derive(Default)]
 struct Outcome<'a> {
     /// What changes, in the request's order.
-    entries: Vec<(f64, Bin<'a>)>,
+    entries: Few<(f64, Bin<'a>)>,
     added: usize,
     /// The last member's score, unless the options left that member alone.
     score: Option<f64>,
@@ -117,7 +121,7 @@ fn decide<'a>(
     pairs: &[&'a [u8]],
 ) -> CommandResult<Outcome<'a>> {
     // As in Redis, a score that is none is reported before a wrong type.
-    let scores = pairs.chunks_exact(2).map(|pair| float(pair[0])).collect::<CommandResult<Vec<f64>>>()?;
+    let scores = pairs.chunks_exact(2).map(|pair| float(pair[0])).collect::<CommandResult<Few<f64>>>()?;
     let set = set?;
     // Scores given by this very command, for members that come twice.
     let mut given: HashMap<&[u8], f64> = HashMap::new();

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use holdfast_storage::mutation::{Bin, DeleteReason, Mutation};
+use holdfast_storage::mutation::{Bin, DeleteReason, Few, Mutation};
 use holdfast_storage::slots::SlotSet;
 use holdfast_storage::types::SortedSet;
 
@@ -71,7 +71,7 @@ pub fn replace(data: &mut SlotSet<'_>, key: &[u8], mut entries: Vec<(f64, Bin<'_
         data.mutate(&Mutation::Delete { key: key.into(), reason: DeleteReason::Command });
     }
     if !entries.is_empty() {
-        data.mutate(&Mutation::SortedSetAdd { key: key.into(), entries });
+        data.mutate(&Mutation::SortedSetAdd { key: key.into(), entries: Few::of(entries) });
     }
 }
 

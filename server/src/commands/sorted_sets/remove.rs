@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use foldhash::{HashSet, HashSetExt};
-use holdfast_storage::mutation::{Bin, DeleteReason, Mutation};
+use holdfast_storage::mutation::{Bin, DeleteReason, Few, Mutation};
 use holdfast_storage::slots::SlotSet;
 use holdfast_storage::types::SortedSet;
 
@@ -17,11 +17,11 @@ pub fn zrem(context: &mut DataContext<'_>) -> CommandResult {
     let DataContext { arguments, data, reply, .. } = context;
     let key = arguments[1];
     let set = data.sorted_set(key)?;
-    let mut members: Vec<Bin<'_>> = arguments[2..].iter().map(|&member| member.into()).collect();
-    members.retain(|member| set.is_some_and(|set| set.score(member).is_some()));
+    let is_there = |member: &&[u8]| set.is_some_and(|set| set.score(member).is_some());
+    let mut members: Few<Bin<'_>> = arguments[2..].iter().copied().filter(is_there).map(Into::into).collect();
     if members.len() > 1 {
         let mut seen = HashSet::with_capacity(members.len());
-        members.retain(|member| seen.insert(member.clone()));
+        members = members.into_iter().filter(|member| seen.insert(member.clone())).collect();
     }
     let removed = members.len();
     if removed > 0 {
