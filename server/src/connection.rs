@@ -4,7 +4,6 @@
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::ops::Range;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,11 +35,8 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, info: Arc<ClientInfo>)
         Rc::new(Outlet { stream: output, info: info.clone(), output: RefCell::new(Output::default()) });
     let session = Session::new(info.clone(), !worker.node.password_required());
     let parser = RequestParser::default();
-    let unread = Vec::new();
-    let mut connection = Connection { worker, input, outlet, session, parser, fresh: None, unread };
-    let served = connection.run().await;
-    connection.give_fresh_back();
-    if let Err(error) = served
+    let mut connection = Connection { worker, input, outlet, session, parser, unread: Vec::new() };
+    if let Err(error) = connection.run().await
         && !matches!(
             error.kind(),
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof
@@ -59,9 +55,8 @@ struct Connection {
     outlet: Rc<Outlet>,
     session: Session,
     parser: RequestParser,
-    /// Where in the worker's buffer the bytes stand that were read and not yet run, when none was left from before.
-    fresh: Option<Range<usize>>,
-    /// Bytes read and not yet run otherwise; between turns they are the beginning of a request, and nearly always none.
+    /// Bytes read and not yet run; between turns they are the beginning of a request, and nearly always none. What is read
+    /// where there are none goes to the worker's buffer first, so that an idle connection has no memory for it.
     unread: Vec<u8>,
 }
 
@@ -85,7 +80,6 @@ impl Connection {
                     continue;
                 }
             }
-            self.gather().await;
             if !self.run_unread().await? {
                 return self.drain().await;
             }
@@ -98,23 +92,17 @@ impl Connection {
     /// More input, which stands in `unread` or the worker's buffer and is to be run before anything is waited for; or somebody
     /// wants the task's attention.
     async fn event(&mut self) -> io::Result<Event> {
-        let Self { worker, input, fresh, unread, session, .. } = self;
-        debug_assert!(fresh.is_none(), "everything is run before more is read");
+        let Self { worker, input, unread, session, .. } = self;
         poll_fn(|context| {
             let mut shared = worker.input.borrow_mut();
-            let is_shared = unread.is_empty();
-            let (buffer, room) = match is_shared {
-                true => (&mut shared.bytes, SHARED_BYTES),
+            let (buffer, room) = match unread.is_empty() {
+                true => (&mut *shared, SHARED_BYTES),
                 false => (&mut *unread, READ_BYTES),
             };
             if buffer.capacity() - buffer.len() < room {
                 buffer.reserve(room);
             }
-            let start = buffer.len();
             if let Poll::Ready(read) = pin!(input.read_buf(buffer)).poll(context) {
-                if is_shared && read.as_ref().is_ok_and(|count| *count > 0) {
-                    *fresh = Some(shared.claim(start));
-                }
                 return Poll::Ready(read.map(Event::Read));
             }
             session.info.wake.poll_called(context).map(|()| Ok(Event::Woken))
@@ -122,30 +110,7 @@ impl Connection {
         .await
     }
 
-    /// Where there is one request and nothing else, lets other connections read theirs, so that memory is fetched for all.
-    async fn gather(&self) {
-        let Some(range) = self.fresh.clone() else { return };
-        let joined = {
-            let shared = self.worker.input.borrow();
-            let bytes = &shared.bytes[range];
-            match peek_key(bytes) {
-                Some((Some(key), length)) if length == bytes.len() => {
-                    self.worker.gathering.join(key, self.worker.node.store.slots())
-                }
-                _ => return,
-            }
-        };
-        joined.await;
-    }
-
-    /// What is left of what was read is not wanted.
-    fn give_fresh_back(&mut self) {
-        if let Some(range) = self.fresh.take() {
-            self.worker.input.borrow_mut().give_back(&range);
-        }
-    }
-
-    /// Runs every whole request that was read; `false` when the connection is to be closed once its output is sent.
+    /// Runs every whole request of `unread`; `false` when the connection is to be closed once its output is sent.
     async fn run_unread(&mut self) -> io::Result<bool> {
         loop {
             match self.run_until_pause() {
@@ -187,10 +152,7 @@ impl Connection {
         let mut output = self.outlet.output.borrow_mut();
         let mut scratch = self.worker.scratch.borrow_mut();
         let mut shared = self.worker.input.borrow_mut();
-        let bytes = match &self.fresh {
-            Some(range) => &shared.bytes[range.clone()],
-            None => &self.unread,
-        };
+        let bytes = if self.unread.is_empty() { &*shared } else { &self.unread };
         self.worker.gate.lend(&mut output);
         output.begin_turn(self.worker.node.store.log().positions().written_lsn());
         scratch.begin_turn();
@@ -240,9 +202,9 @@ impl Connection {
         scratch.end_turn(&self.worker.node, &self.session);
         drop(output);
         drop(scratch);
-        if let Some(range) = self.fresh.take() {
-            self.unread.extend_from_slice(&shared.bytes[range.start + consumed..range.end]);
-            shared.give_back(&range);
+        if self.unread.is_empty() {
+            self.unread.extend_from_slice(&shared[consumed..]);
+            shared.clear();
         } else if consumed == self.unread.len() {
             self.unread = Vec::new();
         } else {

@@ -40,8 +40,6 @@ pub mod eviction;
 pub mod reply_gate;
 /// One request: admitted, locked, run, logged.
 pub mod run;
-/// Connections with one request each have memory fetched together.
-pub mod gathering;
 /// One client's connection.
 pub mod connection;
 /// THE WALK: a worker and its connections.

@@ -2,7 +2,6 @@
 //! them and releases their replies. One single-threaded runtime per worker; a connection never changes workers.
 
 use std::cell::RefCell;
-use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,7 +9,6 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::LocalSet;
 
 use crate::connection;
-use crate::gathering::Gathering;
 use crate::node::{Accepted, Node};
 use crate::platform;
 use crate::reply_gate::ReplyGate;
@@ -25,56 +23,17 @@ pub struct Worker {
     /// Memory lent to one command after the other.
     pub scratch: RefCell<RunScratch>,
     /// Where one connection after the other reads to.
-    pub input: RefCell<SharedInput>,
-    /// Where connections with one request wait for each other.
-    pub gathering: Gathering,
-}
-
-/// What was read and not yet run, of connections that have nothing else: idle ones need no memory for input.
-#[derive(Default)]
-pub struct SharedInput {
-    /// The bytes of all, each at a range of its own.
-    pub bytes: Vec<u8>,
-    /// Connections that have a range.
-    users: usize,
-}
-
-impl SharedInput {
-    /// What was appended from `start` on is one connection's.
-    pub fn claim(&mut self, start: usize) -> Range<usize> {
-        self.users += 1;
-        start..self.bytes.len()
-    }
-
-    /// A connection needs its range no more.
-    pub fn give_back(&mut self, range: &Range<usize>) {
-        self.users -= 1;
-        if self.users == 0 {
-            self.bytes.clear();
-        } else if range.end == self.bytes.len() {
-            self.bytes.truncate(range.start);
-        }
-    }
+    pub input: RefCell<Vec<u8>>,
 }
 
 /// Runs a worker until the node shuts down: `accepted` is closed then.
 pub async fn run(node: Arc<Node>, mut accepted: UnboundedReceiver<Accepted>) {
     let scratch = RefCell::new(RunScratch::new(&node));
-    let worker = Rc::new(Worker {
-        node,
-        gate: ReplyGate::default(),
-        scratch,
-        input: RefCell::default(),
-        gathering: Gathering::default(),
-    });
+    let worker = Rc::new(Worker { node, gate: ReplyGate::default(), scratch, input: RefCell::default() });
     let local = LocalSet::new();
     local
         .run_until(async {
             let gate = tokio::task::spawn_local(release_replies(worker.clone()));
-            let gathering = tokio::task::spawn_local({
-                let worker = worker.clone();
-                async move { worker.gathering.run(worker.node.store.slots()).await }
-            });
             while let Some(Accepted { stream, info }) = accepted.recv().await {
                 match platform::adopt(stream) {
                     Ok(stream) => {
@@ -87,7 +46,6 @@ pub async fn run(node: Arc<Node>, mut accepted: UnboundedReceiver<Accepted>) {
                 }
             }
             gate.abort();
-            gathering.abort();
         })
         .await;
 }
