@@ -354,6 +354,20 @@ impl SegmentHeader {
         block
     }
 
+    /// The header block of a segment whose first LSN is not known yet: its first sector is zeros.
+    pub fn encode_without_place(&self, mark: &Mark) -> Vec<u8> {
+        let mut block = self.encode(mark);
+        block[..SECTOR].fill(0);
+        block
+    }
+
+    /// The header block's first sector, which says what [`Self::encode_without_place`] leaves out.
+    pub fn encode_place(&self) -> Vec<u8> {
+        let mut block = self.encode(&Mark::default());
+        block.truncate(SECTOR);
+        block
+    }
+
     /// Reads a header block; the mark is the newer of the two.
     ///
     /// # Errors

@@ -26,6 +26,8 @@ pub mod retention;
 mod group_commit;
 /// Taking and writing records.
 mod append;
+/// From a full segment to the next one.
+mod rotate;
 /// Damage in sealed segments: found.
 pub mod scrub;
 /// Damage in sealed segments: put right.
@@ -240,6 +242,10 @@ impl Log {
                 sealed,
                 unsynced: Vec::new(),
                 spares: Vec::new(),
+                prepared: None,
+                is_asked_for: false,
+                fresh: None,
+                sealing: None,
                 mark,
                 history,
                 spare_buffer: Vec::new(),
@@ -448,6 +454,7 @@ impl Log {
         let mut writer = self.writer.lock();
         while let Some(first) = writer.sealed.front()
             && first.end_lsn <= horizon
+            && !writer.is_to_be_sealed(first)
         {
             // It leaves the list only when its file is gone: one left behind would stand before a hole at the next start.
             if writer.spares.len() < self.spare_segments {

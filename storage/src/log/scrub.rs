@@ -75,9 +75,10 @@ pub struct Slice {
 }
 
 impl Log {
-    /// The segments that take no more records, oldest first.
+    /// The segments that take no more records and are sealed as far as they will be, oldest first.
     pub fn sealed(&self) -> Vec<Sealed> {
-        self.writer.lock().sealed.iter().cloned().collect()
+        let writer = self.writer.lock();
+        writer.sealed.iter().filter(|segment| !writer.is_to_be_sealed(segment)).cloned().collect()
     }
 
     /// Whether the log still consists of this very file, among others.

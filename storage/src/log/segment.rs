@@ -4,9 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use holdfast_words::Lsn;
+use holdfast_words::{Lsn, ShardId};
 
-use super::format::{Mark, SEGMENT_HEADER_SIZE, Seal, SegmentHeader};
+use super::format::{EpochHistory, Mark, SEGMENT_HEADER_SIZE, Seal, SegmentHeader};
 use crate::platform::files::{self, File};
 
 /// How the file of a segment is called until its header is durable.
@@ -21,6 +21,74 @@ pub fn file_name(first_lsn: Lsn) -> String {
 pub fn lsn_of_name(name: &str) -> Option<Lsn> {
     let digits = name.strip_suffix(".wal")?;
     (digits.len() == 20).then(|| digits.parse().ok().map(Lsn)).flatten()
+}
+
+/// How the file of a segment is called that has no first LSN yet, unless it is a spare.
+const PREPARED: &str = "prepared.wal.new";
+
+/// A segment that waits for its first LSN: space, header block and length are durable, all but the header's first sector, which is
+/// zeros. Its name is one that a start removes or takes for a spare.
+#[derive(Debug)]
+pub struct Prepared {
+    path: PathBuf,
+    file: File,
+    shard: ShardId,
+    history: EpochHistory,
+    size: u64,
+    /// The mark in its header block.
+    pub mark: Mark,
+}
+
+impl Prepared {
+    /// Makes one, out of `spare` when there is one, with space for `size` bytes in all.
+    ///
+    /// # Errors
+    /// What the operating system said; what is no spare is removed again as far as possible.
+    pub fn make(
+        directory: &Path,
+        shard: ShardId,
+        history: EpochHistory,
+        mark: Mark,
+        size: u64,
+        spare: Option<&Path>,
+    ) -> io::Result<Self> {
+        let path = spare.map_or_else(|| directory.join(PREPARED), Path::to_owned);
+        let file = match spare {
+            Some(spare) => files::open_read_write(spare)?,
+            None => {
+                if files::exists(&path)? {
+                    files::remove_file(&path)?;
+                }
+                files::create_new(&path)?
+            }
+        };
+        let header = SegmentHeader { shard, first_lsn: Lsn::ZERO, history: history.clone() };
+        let filled = file
+            .set_len(size)
+            .and_then(|()| file.reserve(0, size))
+            .and_then(|()| file.write_all_at(&header.encode_without_place(&mark), 0))
+            .and_then(|()| file.sync_all());
+        if let Err(error) = filled {
+            if spare.is_none() {
+                files::remove_file(&path)?;
+            }
+            return Err(error);
+        }
+        Ok(Self { path, file, shard, history, size, mark })
+    }
+
+    /// Whether it can become the segment of this header, with space for `size` bytes.
+    pub fn suits(&self, header: &SegmentHeader, size: u64) -> bool {
+        self.shard == header.shard && self.history == header.history && self.size >= size
+    }
+
+    /// Removes the file.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    pub fn remove(self) -> io::Result<()> {
+        files::remove_file(&self.path)
+    }
 }
 
 /// What is known of a segment that takes no more records.
@@ -119,6 +187,36 @@ impl Active {
             reserved: size,
             index: Vec::new(),
         })
+    }
+
+    /// Makes a prepared segment the one that begins with this header. Nothing waits for the disk: neither its name nor the sector
+    /// that says its first LSN is durable yet, so no mark may be written into it, and nothing in it counts as durable.
+    ///
+    /// # Errors
+    /// What the operating system said; the file is of no use then.
+    pub fn of_prepared(directory: &Path, prepared: Prepared, header: &SegmentHeader) -> io::Result<Self> {
+        debug_assert!(prepared.suits(header, 0));
+        let path = directory.join(file_name(header.first_lsn));
+        prepared.file.write_all_at(&header.encode_place(), 0)?;
+        files::rename(&prepared.path, &path)?;
+        Ok(Self {
+            path,
+            first_lsn: header.first_lsn,
+            end_lsn: header.first_lsn,
+            file: Arc::new(prepared.file),
+            reserved: prepared.size,
+            index: Vec::new(),
+        })
+    }
+
+    /// What is known of it, as of one that takes no more records.
+    pub fn as_sealed(&self) -> Sealed {
+        Sealed {
+            path: self.path.clone(),
+            first_lsn: self.first_lsn,
+            end_lsn: self.end_lsn,
+            file: self.file.clone(),
+        }
     }
 
     /// The segment a recovery ended in.
