@@ -2,6 +2,7 @@
 
 mod closed;
 mod damage;
+mod rotation;
 mod trouble;
 
 use std::path::Path;
