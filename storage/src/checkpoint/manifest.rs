@@ -320,7 +320,13 @@ struct Undo {
 
 impl Undo {
     fn change(rows: &mut ImageRows, changes: &[(ImageOf, ImageRow)], newest_file: u64) -> Self {
-        let replaced = changes.iter().map(|&(of, row)| (of, rows.rows.insert(of, row))).collect();
+        let replaced = if rows.rows.is_empty() {
+            // All at once: one after the other leaves the tree's nodes half empty.
+            rows.rows = changes.iter().copied().collect();
+            changes.iter().map(|&(of, _)| (of, None)).collect()
+        } else {
+            changes.iter().map(|&(of, row)| (of, rows.rows.insert(of, row))).collect()
+        };
         let undo = Self { rows: replaced, newest_file: rows.newest_file, generation: rows.generation };
         rows.newest_file = rows.newest_file.max(newest_file);
         rows.generation += 1;

@@ -167,6 +167,29 @@ pub(super) fn never_used(block: &[u8], first_lsn: Lsn, before: &FoundSegment) ->
         || (before.seal.is_none() && is_whole && !Mark::newest_in(block).is_some_and(counts))
 }
 
+/// Whether the file ends in a seal whose index and footer fit each other. As [`read_seal`], with little memory.
+pub(super) fn ends_in_sound_seal(file: &File, length: u64) -> std::io::Result<bool> {
+    const BYTES_AT_ONCE: u64 = 64 << 10;
+    let mut footer = [0; FOOTER_SIZE];
+    let Some(footer_at) = length.checked_sub(FOOTER_SIZE as u64) else { return Ok(false) };
+    file.read_exact_at(&mut footer, footer_at)?;
+    let Some((index_at, index_length)) = Seal::locate(&footer) else { return Ok(false) };
+    if index_at.checked_add(u64::from(index_length)) != Some(footer_at) {
+        return Ok(false);
+    }
+    let mut crc = crc32fast::Hasher::new();
+    let (mut at, mut piece) = (index_at, Vec::new());
+    while at < footer_at {
+        piece.resize(BYTES_AT_ONCE.min(footer_at - at) as usize, 0);
+        file.read_exact_at(&mut piece, at)?;
+        crc.update(&piece);
+        at += piece.len() as u64;
+    }
+    let (summed, sum) = footer.split_at(FOOTER_SIZE - 4);
+    crc.update(summed);
+    Ok(crc.finalize().to_le_bytes() == *sum)
+}
+
 /// The seal at the end of the file, and the offset at which its index begins.
 pub(super) fn read_seal(file: &File, length: u64) -> std::io::Result<Option<(Seal, u64)>> {
     if length < SEGMENT_HEADER_SIZE + FOOTER_SIZE as u64 {

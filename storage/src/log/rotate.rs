@@ -56,10 +56,10 @@ impl Writer {
 impl Log {
     /// Ends the active segment and begins the next, which has room for a group of records of this length.
     pub(super) fn rotate(&self, writer: &mut Writer, group_length: u64) -> io::Result<()> {
-        let needed = SEGMENT_HEADER_SIZE + group_length;
+        let size = self.segment_size.load(Ordering::Relaxed).max(SEGMENT_HEADER_SIZE + group_length);
         let header = writer.header_of_next();
         writer.is_asked_for = false;
-        match writer.prepared.take_if(|prepared| prepared.suits(&header, needed)) {
+        match writer.prepared.take_if(|prepared| prepared.suits(&header, size)) {
             Some(prepared) => {
                 assert!(writer.fresh.is_none(), "a segment is prepared when the one before it is durable");
                 let mark = prepared.mark;
@@ -72,13 +72,12 @@ impl Log {
                 self.commit.request();
                 Ok(())
             }
-            None => self.rotate_and_wait(writer, &header, needed),
+            None => self.rotate_and_wait(writer, &header, size),
         }
     }
 
-    fn rotate_and_wait(&self, writer: &mut Writer, header: &SegmentHeader, needed: u64) -> io::Result<()> {
+    fn rotate_and_wait(&self, writer: &mut Writer, header: &SegmentHeader, size: u64) -> io::Result<()> {
         self.settle(writer)?;
-        let size = self.segment_size.load(Ordering::Relaxed).max(needed);
         let spare = writer.spares.last().cloned();
         let next = Active::create(&self.directory, header, &writer.mark, size, spare.as_deref())?;
         if spare.is_some() {
@@ -142,13 +141,14 @@ impl Log {
     /// Prepares the next segment when it will be needed soon. What fails here is tried again, and in the end by the writer, which
     /// says why.
     pub(super) fn prepare_next(&self) {
+        let size = self.segment_size.load(Ordering::Relaxed);
         let (header, mark, spare) = {
             let mut writer = self.writer.lock();
             if writer.fresh.is_some() || !is_half_full(&writer.active) {
                 return;
             }
             let header = writer.header_of_next();
-            if writer.prepared.as_ref().is_some_and(|prepared| prepared.suits(&header, 0)) {
+            if writer.prepared.as_ref().is_some_and(|prepared| prepared.suits(&header, size)) {
                 return;
             }
             let unsuited = writer.prepared.take();
@@ -160,7 +160,6 @@ impl Log {
             }
             (header, mark, spare)
         };
-        let size = self.segment_size.load(Ordering::Relaxed);
         let made =
             Prepared::make(&self.directory, header.shard, header.history, mark, size, spare.as_deref());
         let mut writer = self.writer.lock();

@@ -77,9 +77,9 @@ impl Prepared {
         Ok(Self { path, file, shard, history, size, mark })
     }
 
-    /// Whether it can become the segment of this header, with space for `size` bytes.
+    /// Whether it can become the segment of this header, with space for just `size` bytes.
     pub fn suits(&self, header: &SegmentHeader, size: u64) -> bool {
-        self.shard == header.shard && self.history == header.history && self.size >= size
+        self.shard == header.shard && self.history == header.history && self.size == size
     }
 
     /// Removes the file.
@@ -195,7 +195,7 @@ impl Active {
     /// # Errors
     /// What the operating system said; the file is of no use then.
     pub fn of_prepared(directory: &Path, prepared: Prepared, header: &SegmentHeader) -> io::Result<Self> {
-        debug_assert!(prepared.suits(header, 0));
+        debug_assert!(prepared.suits(header, prepared.size));
         let path = directory.join(file_name(header.first_lsn));
         prepared.file.write_all_at(&header.encode_place(), 0)?;
         files::rename(&prepared.path, &path)?;
@@ -241,12 +241,7 @@ impl Active {
     /// # Errors
     /// What the operating system said; the segment is whole without its seal too.
     pub fn seal(&mut self) -> io::Result<()> {
-        let seal = Seal {
-            end_lsn: self.end_lsn,
-            records: self.index.len() as u32,
-            index: by_slot(&std::mem::take(&mut self.index)),
-        };
-        let bytes = seal.encode(self.end_offset());
+        let bytes = Seal::encode(std::mem::take(&mut self.index), self.end_lsn, self.end_offset());
         self.file.write_all_at(&bytes, self.end_offset())?;
         self.file.set_len(self.end_offset() + bytes.len() as u64)
     }
@@ -279,22 +274,4 @@ pub fn make_durable(file: &File, first_lsn: Lsn, from: Lsn, end: u64) -> io::Res
     rewrite(0..SEGMENT_HEADER_SIZE, &mut buffer)?;
     rewrite(offset_of(from.max(first_lsn), first_lsn)..end, &mut buffer)?;
     file.sync_all()
-}
-
-/// The records' offsets by ascending slot. Sorted here, once a segment, and not while records are written.
-fn by_slot(records: &[(u16, u32)]) -> Vec<(u16, Vec<u32>)> {
-    let mut counts = vec![0usize; usize::from(u16::MAX) + 1];
-    records.iter().for_each(|&(slot, _)| counts[usize::from(slot)] += 1);
-    let mut place = vec![0usize; counts.len()];
-    let mut index: Vec<(u16, Vec<u32>)> = Vec::new();
-    for (slot, &count) in (0..=u16::MAX).zip(&counts) {
-        if count > 0 {
-            place[usize::from(slot)] = index.len();
-            index.push((slot, Vec::with_capacity(count)));
-        }
-    }
-    for &(slot, offset) in records {
-        index[place[usize::from(slot)]].1.push(offset);
-    }
-    index
 }
