@@ -178,6 +178,8 @@ impl Log {
         visitor: &mut dyn RecordVisitor,
     ) -> Result<(Arc<Self>, Recovery), OpenError> {
         let io_error = |source| OpenError::Io { path: directory.to_owned(), source };
+        #[cfg(test)]
+        tests::wait_until_closed(directory);
         files::create_dir_all(directory).map_err(io_error)?;
         let found = recovery::find_segments(directory, Some(owner), true)?;
         if let Some(first) = found.segments.first()
@@ -262,6 +264,8 @@ impl Log {
         log.positions.restart(end, end);
         let syncer = group_commit::start(&log).map_err(io_error)?;
         *log.syncer.lock() = syncer;
+        #[cfg(test)]
+        tests::note_open(directory);
         Ok((log, recovery))
     }
 
@@ -492,5 +496,7 @@ fn whole_groups(bytes: &[u8]) -> usize {
 impl Drop for Log {
     fn drop(&mut self) {
         self.commit.stop();
+        #[cfg(test)]
+        tests::note_closed(&self.directory);
     }
 }
