@@ -323,6 +323,7 @@ pub(crate) fn hold_writes(pause: &Arc<Pause>) -> HoldWrites {
 /// The last things: somebody else is master, no write is taken any more, the log is durable, a checkpoint makes the next start quick.
 pub(crate) async fn stop(node: &Arc<Node>, request: ShutdownRequest) -> Result<(), String> {
     tracing::info!(checkpoint = request.checkpoint, hand_over = request.hand_over, "stopping");
+    node.store.hurry_checkpoints();
     if request.hand_over {
         leave::hand_over(node).await;
     }

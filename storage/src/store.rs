@@ -600,6 +600,11 @@ impl Store {
         Ok(report)
     }
 
+    /// Checkpoints no longer give way to commands, the running one too: the node stops.
+    pub fn hurry_checkpoints(&self) {
+        self.checkpointer.pace().hurry();
+    }
+
     fn oldest_to_keep(&self, checkpoint_lsn: Lsn) -> Lsn {
         use crate::log::retention::{Holders, oldest_to_keep};
         let needed = *self.needed_by_replicas.lock();
@@ -830,6 +835,13 @@ impl Source<'_> {
 impl SlotSource for Source<'_> {
     fn applied_lsn(&self) -> Lsn {
         self.0.applied_lsn()
+    }
+
+    fn log_growth(&self, since: Lsn) -> (u64, u64) {
+        let limit = self.0.checkpoint_log_size.load(Ordering::Relaxed);
+        // Half of what makes the next one due: what was written during this pass is the next one's.
+        let bound = if limit > 0 { limit / 2 } else { StoreConfig::default().checkpoint_log_size };
+        (self.0.log.positions().written_lsn().0.saturating_sub(since.0), bound)
     }
 
     fn dirty_slots(&self) -> Vec<SlotId> {

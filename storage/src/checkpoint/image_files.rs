@@ -43,7 +43,9 @@ const _: () = assert!(CRC.end as u64 == FILE_HEADER_SIZE);
 const SUFFIX: &str = ".img";
 const SUFFIX_NEW: &str = ".img.new";
 /// Bytes that are gathered before they are written.
-const WRITE_SIZE: usize = 1 << 20;
+const WRITE_SIZE: usize = 256 << 10;
+/// Bytes that are written and not yet synced: the disk gets a file in portions, and the log's syncs beside it find no long queue.
+const SYNC_SIZE: u64 = 4 << 20;
 
 /// Why an image file cannot be written or read: which, where, and what is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -171,6 +173,8 @@ pub struct ImageFileWriter {
     file: files::File,
     buffer: Vec<u8>,
     written: u64,
+    /// Up to here the file was synced as it grew.
+    synced: u64,
     is_published: bool,
 }
 
@@ -196,6 +200,7 @@ impl ImageFileWriter {
             file,
             buffer: header.to_vec(),
             written: 0,
+            synced: 0,
             is_published: false,
         })
     }
@@ -223,6 +228,10 @@ impl ImageFileWriter {
         self.buffer.extend_from_slice(chunks);
         if self.buffer.len() >= WRITE_SIZE {
             self.write_out()?;
+        }
+        if self.written >= self.synced + SYNC_SIZE {
+            self.file.sync_data().map_err(io_error("sync", &self.path))?;
+            self.synced = self.written;
         }
         Ok(())
     }
@@ -266,6 +275,7 @@ impl ImageFileWriter {
         debug_assert!((FILE_HEADER_SIZE..=self.len()).contains(&length));
         self.buffer.truncate(length.saturating_sub(self.written) as usize);
         self.written = self.written.min(length);
+        self.synced = self.synced.min(length);
     }
 
     fn write_out(&mut self) -> Result<(), ImageFileError> {

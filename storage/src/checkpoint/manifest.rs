@@ -223,13 +223,15 @@ impl Manifest {
             self.remove(row.file);
             return Err(ManifestError::Voided { file: row.file });
         }
-        let mut after = current.rows.clone();
-        after.rows.extend(changes.iter().copied());
-        after.newest_file = after.newest_file.max(newest_file);
-        after.generation += 1;
-        self.working_state(&current.rows)?.put_images(&after, changes.iter().map(|(of, _)| *of))?;
-        let before = std::mem::replace(&mut current.rows, after);
-        let (was, is) = (files_of(&before), files_of(&current.rows));
+        let state = self.working_state(&current.rows)?;
+        let was = files_of(&current.rows);
+        // In place: all rows a second time are megabytes.
+        let undo = Undo::change(&mut current.rows, changes, newest_file);
+        if let Err(error) = state.put_images(&current.rows, changes.iter().map(|(of, _)| *of)) {
+            undo.take_back(&mut current.rows);
+            return Err(error.into());
+        }
+        let is = files_of(&current.rows);
         drop(current);
         for &number in was.difference(&is) {
             self.remove(number);
@@ -278,10 +280,9 @@ impl Manifest {
     /// # Errors
     /// When the directory cannot be read.
     pub fn usage(&self) -> Result<BTreeMap<u64, FileUsage>, ImageFileError> {
-        let rows = self.rows();
         let lengths = image_files::list(&self.directory, false)?;
         let mut usage = BTreeMap::new();
-        for row in rows.rows.values() {
+        for row in self.current.lock().rows.rows.values() {
             if let Some(&length) = lengths.get(&row.file) {
                 usage.entry(row.file).or_insert(FileUsage { length, live: 0 }).live += row.length;
             }
@@ -307,6 +308,40 @@ impl Manifest {
             files::remove_file(&path).map_err(image_files::io_error("remove", &path))?;
         }
         Ok(())
+    }
+}
+
+/// What takes back a change of rows that could not be made durable.
+struct Undo {
+    rows: Vec<(ImageOf, Option<ImageRow>)>,
+    newest_file: u64,
+    generation: u64,
+}
+
+impl Undo {
+    fn change(rows: &mut ImageRows, changes: &[(ImageOf, ImageRow)], newest_file: u64) -> Self {
+        let replaced = if rows.rows.is_empty() {
+            // All at once: one after the other leaves the tree's nodes half empty.
+            rows.rows = changes.iter().copied().collect();
+            changes.iter().map(|&(of, _)| (of, None)).collect()
+        } else {
+            changes.iter().map(|&(of, row)| (of, rows.rows.insert(of, row))).collect()
+        };
+        let undo = Self { rows: replaced, newest_file: rows.newest_file, generation: rows.generation };
+        rows.newest_file = rows.newest_file.max(newest_file);
+        rows.generation += 1;
+        undo
+    }
+
+    fn take_back(self, rows: &mut ImageRows) {
+        // The newest first: a row may have been changed twice.
+        for (of, row) in self.rows.into_iter().rev() {
+            match row {
+                Some(row) => rows.rows.insert(of, row),
+                None => rows.rows.remove(&of),
+            };
+        }
+        (rows.newest_file, rows.generation) = (self.newest_file, self.generation);
     }
 }
 

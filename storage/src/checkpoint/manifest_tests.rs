@@ -212,3 +212,20 @@ fn usage_counts_the_newest_images_only() {
     assert_eq!(usage[&1], FileUsage { length: 64 + 2 * image, live: image });
     assert_eq!(usage[&2], FileUsage { length: 64 + image, live: image });
 }
+
+#[test]
+fn a_change_of_rows_that_is_not_durable_is_taken_back() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = Arc::new(DataDir::open_or_create(temp.path(), None).unwrap());
+    let manifest = Manifest::open(dir).unwrap();
+    store(&manifest, &[1, 2], 1);
+    let before = manifest.rows();
+    let (mut changes, number) = publish(&manifest, &[2, 3], 2);
+    // One of them twice: the first one's row is what was there before.
+    changes.push(changes[0]);
+    let mut rows = before.clone();
+    let undo = Undo::change(&mut rows, &changes, number);
+    assert_eq!((rows.newest_file, rows.rows.len()), (number, 3));
+    undo.take_back(&mut rows);
+    assert_eq!(rows, before);
+}

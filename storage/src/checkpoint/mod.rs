@@ -11,6 +11,8 @@ pub mod manifest;
 pub mod load;
 /// Moves the living images of mostly dead files together.
 pub mod rewrite;
+/// How fast a pass works beside the commands.
+pub mod pace;
 /// Images of all dirty slots, and how much of the log they make superfluous.
 pub mod pass;
 /// Images that come from elsewhere, into files of our own.

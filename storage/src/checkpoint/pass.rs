@@ -18,6 +18,7 @@ use holdfast_words::{Lsn, SlotId, SlotSequence};
 use crate::checkpoint::image_files::{ImageFileError, ImageFileWriter};
 use crate::checkpoint::image_format::{Compression, ImageBuilder};
 use crate::checkpoint::manifest::{Manifest, ManifestError};
+use crate::checkpoint::pace::{Course, Pace, Pacer};
 use crate::checkpoint::rewrite;
 use crate::node_state::{ImageOf, ImageRow};
 use crate::platform::clock;
@@ -29,6 +30,12 @@ pub type StoreChunks<'s> = &'s mut dyn FnMut(&mut ImageBuilder) -> Result<(), Im
 pub trait SlotSource {
     /// End of the log as far as it has been applied to the slots: every record that ends at or below it is in them.
     fn applied_lsn(&self) -> Lsn;
+
+    /// Bytes that the log has grown by since it ended at `since`, and that it may grow by while a pass runs: when it grows faster
+    /// the pass does not give way to commands.
+    fn log_growth(&self, _since: Lsn) -> (u64, u64) {
+        (0, u64::MAX)
+    }
 
     /// Slots with records that no image holds, ascending. Asked once, after [`Self::applied_lsn`].
     fn dirty_slots(&self) -> Vec<SlotId>;
@@ -159,6 +166,7 @@ pub struct Checkpointer {
     manifest: Arc<Manifest>,
     settings: PassSettings,
     progress: PassProgress,
+    pace: Pace,
 }
 
 /// Ends the time in which no other pass may start.
@@ -173,12 +181,17 @@ impl Drop for Running<'_> {
 impl Checkpointer {
     /// A checkpointer that stores its images in `manifest`.
     pub fn new(manifest: Arc<Manifest>, settings: PassSettings) -> Self {
-        Self { manifest, settings, progress: PassProgress::default() }
+        Self { manifest, settings, progress: PassProgress::default(), pace: Pace::default() }
     }
 
     /// The manifest it stores into.
     pub fn manifest(&self) -> &Arc<Manifest> {
         &self.manifest
+    }
+
+    /// How fast it works.
+    pub fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// Figures of the running or newest pass.
@@ -221,13 +234,21 @@ impl Checkpointer {
         let mut report = PassReport::default();
         let mut builder = ImageBuilder::new(self.settings.compression);
         let mut open: Option<OpenFile> = None;
+        let mut pacer = Pacer::new(&self.pace);
+        let course = |slots: u64| {
+            let (log_growth, log_growth_max) = source.log_growth(horizon);
+            Course { slots: (slots, progress.slots().0), log_growth, log_growth_max }
+        };
         for slot in dirty {
             let file = match &mut open {
                 Some(file) => file,
                 None => open.insert(OpenFile::new(self.manifest.create_file()?)),
             };
             let begins_at = file.writer.len();
-            source.copy_slot(slot, &mut builder, &mut |image| file.store(image, begins_at))?;
+            source.copy_slot(slot, &mut builder, &mut |image| {
+                pacer.worked(|| course(report.slots));
+                file.store(image, begins_at)
+            })?;
             let (stamp, rest, size) = builder.finish();
             assert_eq!(stamp.of(), ImageOf::Slot(slot), "an image of another slot than was asked for");
             let row = file.writer.append_rest(stamp, begins_at, rest, size)?;
@@ -238,6 +259,7 @@ impl Checkpointer {
             report.bytes += size.stored_bytes;
             progress.slots_done.store(report.slots, Ordering::Relaxed);
             progress.bytes_written.store(report.bytes, Ordering::Relaxed);
+            pacer.worked(|| course(report.slots));
             if file.writer.len() >= self.settings.file_size
                 && let Some(full) = open.take()
             {

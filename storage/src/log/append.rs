@@ -14,7 +14,8 @@ use super::format::{
     record_length, record_slot,
 };
 use super::recovery::{FoundSegment, SegmentScan};
-use super::segment::{Active, HALF_MADE, Sealed, file_name, offset_of};
+use super::rotate::Fresh;
+use super::segment::{Active, HALF_MADE, Prepared, Sealed, file_name, offset_of};
 use super::{GOOD, Log, LogHealth, NO_SPACE, POISONED};
 use crate::platform::files::{self, File};
 
@@ -48,6 +49,14 @@ pub(super) struct Writer {
     pub(super) unsynced: Vec<Arc<File>>,
     /// Released segments that may be written again.
     pub(super) spares: Vec<PathBuf>,
+    /// The next segment, but for its place.
+    pub(super) prepared: Option<Prepared>,
+    /// The log's thread was told that the active segment is half full.
+    pub(super) is_asked_for: bool,
+    /// The active segment is not durable yet as such.
+    pub(super) fresh: Option<Fresh>,
+    /// The full segment that the log's thread is sealing.
+    pub(super) sealing: Option<Arc<File>>,
     pub(super) mark: Mark,
     pub(super) history: EpochHistory,
     pub(super) spare_buffer: Vec<u8>,
@@ -118,6 +127,7 @@ impl Log {
         batch.clear();
         batch.shrink_to(KEPT_BYTES);
         writer.spare_buffer = batch;
+        self.ask_for_next(&mut writer);
         drop(writer);
         self.commit.written();
         Ok(())
@@ -171,29 +181,6 @@ impl Log {
             }
             at += fits;
         }
-        Ok(())
-    }
-
-    /// Seals the active segment and begins the next, which has room for a group of records of this length.
-    fn rotate(&self, writer: &mut Writer, group_length: u64) -> io::Result<()> {
-        let size = self.segment_size.load(Ordering::Relaxed).max(super::SEGMENT_HEADER_SIZE + group_length);
-        let header = SegmentHeader {
-            shard: writer.owner,
-            first_lsn: writer.active.end_lsn,
-            history: writer.history.clone(),
-        };
-        let spare = writer.spares.last().cloned();
-        let next = Active::create(&self.directory, &header, &writer.mark, size, spare.as_deref())?;
-        if spare.is_some() {
-            writer.spares.pop();
-        }
-        let mut full = std::mem::replace(&mut writer.active, next);
-        if let Err(error) = full.seal() {
-            // The segment is whole without its index; only the offline tool is slower on it.
-            tracing::warn!(path = %full.path.display(), %error, "a full segment could not be sealed");
-        }
-        writer.unsynced.push(full.file.clone());
-        writer.sealed.push_back(full.into_sealed());
         Ok(())
     }
 
@@ -254,6 +241,7 @@ impl Log {
         self.write_up_to(self.end().lsn)?;
         let _exclusive = self.commit.exclusive.lock();
         let mut writer = self.writer.lock();
+        self.settle(&mut writer).map_err(|error| self.failed("making a segment durable", &error))?;
         // A copy that fails leaves the log whole; only a disk that cannot be read or written is a reason to stop.
         let kept = self
             .copy_tail(&writer, at)
@@ -269,6 +257,7 @@ impl Log {
     pub fn truncate(&self, at: Lsn) -> Result<(), AppendError> {
         let _exclusive = self.commit.exclusive.lock();
         let mut writer = self.writer.lock();
+        self.settle(&mut writer).map_err(|error| self.failed_for_good("making a segment durable", &error))?;
         self.cut(&mut writer, at).map_err(|error| self.failed_for_good("cutting the log", &error))
     }
 
@@ -390,6 +379,7 @@ impl Log {
         first_lsn: Lsn,
         history: EpochHistory,
     ) -> io::Result<Option<PathBuf>> {
+        self.settle(writer)?;
         let is_empty = writer.sealed.is_empty() && writer.active.first_lsn == writer.active.end_lsn;
         let kept = if is_empty {
             None
@@ -418,6 +408,7 @@ impl Log {
             files::remove_file(spare)?;
             writer.spares.pop();
         }
+        Self::drop_prepared(writer)?;
         writer.owner = owner;
         writer.sealed.clear();
         writer.unsynced.clear();
@@ -459,7 +450,7 @@ impl Log {
     pub(super) fn write_mark(&self, durable: Lsn) -> io::Result<()> {
         let mut writer = self.writer.lock();
         writer.mark = Mark { counter: writer.mark.counter + 1, durable_lsn: durable, boot: self.boot };
-        writer.active.file.write_all_at(&writer.mark.encode(), writer.mark.offset())
+        writer.marked_file().write_all_at(&writer.mark.encode(), writer.mark.offset())
     }
 
     /// An operation failed: a full disk is waited out, anything else is for good.

@@ -294,23 +294,24 @@ impl Log {
         if let LogHealth::Poisoned(reason) = self.health() {
             return Err(AppendError::Poisoned(reason));
         }
-        let (target, files) = {
+        let (target, active, files) = {
             let mut writer = self.writer.lock();
-            let mut files = std::mem::take(&mut writer.unsynced);
-            files.push(writer.active.file.clone());
-            (writer.active.end_lsn.min(limit), files)
+            let files = std::mem::take(&mut writer.unsynced);
+            (writer.active.end_lsn.min(limit), writer.active.file.clone(), files)
         };
         let started_us = clock::monotonic_us();
-        for file in files {
+        for file in files.iter().chain([&active]) {
             // Never tried again: the kernel may have dropped what it could not write, and would say that all is well.
             if !sabotage::is_on(Switch::FsyncSkipped) {
                 file.sync_data().map_err(|error| self.failed_for_good("fsync of the log", &error))?;
             }
         }
+        self.settle_synced(&active)?;
         self.commit.last_fsync_us.store(clock::monotonic_us() - started_us, Ordering::Relaxed);
         self.commit.fsyncs.fetch_add(1, Ordering::Relaxed);
         self.write_mark(target).map_err(|error| self.failed_for_good("writing the durable mark", &error))?;
         self.positions.set_durable(target);
+        self.prepare_next();
         Ok(target)
     }
 

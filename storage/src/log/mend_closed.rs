@@ -118,7 +118,9 @@ fn parts(directory: &Path, owner: ShardId) -> Result<Vec<Part>, MendError> {
         let mut block = vec![0; SEGMENT_HEADER_SIZE as usize];
         let filled = file.read_up_to_at(&mut block, 0).map_err(io_error(&path))?;
         block.truncate(filled);
-        if index == last && index > 0 && never_used(&block) {
+        if index == last
+            && parts.last().is_some_and(|before: &Part| never_used(&block, first_lsn, &before.found))
+        {
             continue; // Row G.
         }
         let (header, mark, fault) = match SegmentHeader::decode(&block) {

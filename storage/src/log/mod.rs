@@ -26,6 +26,8 @@ pub mod retention;
 mod group_commit;
 /// Taking and writing records.
 mod append;
+/// From a full segment to the next one.
+mod rotate;
 /// Damage in sealed segments: found.
 pub mod scrub;
 /// Damage in sealed segments: put right.
@@ -176,6 +178,8 @@ impl Log {
         visitor: &mut dyn RecordVisitor,
     ) -> Result<(Arc<Self>, Recovery), OpenError> {
         let io_error = |source| OpenError::Io { path: directory.to_owned(), source };
+        #[cfg(test)]
+        tests::wait_until_closed(directory);
         files::create_dir_all(directory).map_err(io_error)?;
         let found = recovery::find_segments(directory, Some(owner), true)?;
         if let Some(first) = found.segments.first()
@@ -240,6 +244,10 @@ impl Log {
                 sealed,
                 unsynced: Vec::new(),
                 spares: Vec::new(),
+                prepared: None,
+                is_asked_for: false,
+                fresh: None,
+                sealing: None,
                 mark,
                 history,
                 spare_buffer: Vec::new(),
@@ -256,6 +264,8 @@ impl Log {
         log.positions.restart(end, end);
         let syncer = group_commit::start(&log).map_err(io_error)?;
         *log.syncer.lock() = syncer;
+        #[cfg(test)]
+        tests::note_open(directory);
         Ok((log, recovery))
     }
 
@@ -448,6 +458,7 @@ impl Log {
         let mut writer = self.writer.lock();
         while let Some(first) = writer.sealed.front()
             && first.end_lsn <= horizon
+            && !writer.is_to_be_sealed(first)
         {
             // It leaves the list only when its file is gone: one left behind would stand before a hole at the next start.
             if writer.spares.len() < self.spare_segments {
@@ -485,5 +496,7 @@ fn whole_groups(bytes: &[u8]) -> usize {
 impl Drop for Log {
     fn drop(&mut self) {
         self.commit.stop();
+        #[cfg(test)]
+        tests::note_closed(&self.directory);
     }
 }

@@ -8,7 +8,7 @@
 //! | D | below the durable mark, anywhere | damage: refuse, with file, offset and slot |
 //! | E | between segments: the next begins later than this one ends, below the mark | missing segment: refuse |
 //! | F | a record group without its last record, at the end | cut at the group's beginning (as B or C), below the mark: D |
-//! | G | the newest segment's header is damaged and nothing below the mark is in it (a crash while it was made) | drop it |
+//! | G | the newest segment's header is damaged and nothing below the mark is in it (a crash while it was made): all zeros, or with marks from before it was made, after a segment that is not sealed | set it aside |
 //! | H | a sound record of a kind this version does not know | a newer version wrote it: refuse |
 //! | I | nothing after a sealed segment, which is sealed only when the next one is there | missing segment: refuse |
 //!
@@ -124,7 +124,11 @@ pub fn find_segments(directory: &Path, owner: Option<ShardId>, writable: bool) -
         let filled = file.read_up_to_at(&mut block, 0).map_err(io_error(&path))?;
         let (header, mark) = match SegmentHeader::decode(&block[..filled]) {
             Ok(decoded) => decoded,
-            Err(HeaderFault::Damaged(_)) if index == last && index > 0 && never_used(&block[..filled]) => {
+            Err(HeaderFault::Damaged(_))
+                if index == last
+                    && let Some(before) = found.segments.last()
+                    && never_used(&block[..filled], lsn_of_name(&name).unwrap_or_default(), before) =>
+            {
                 found.surplus.push(path);
                 continue;
             }
@@ -154,9 +158,36 @@ pub fn find_segments(directory: &Path, owner: Option<ShardId>, writable: bool) -
     Ok(found)
 }
 
-/// Row G: a header block that never reached the disk.
-pub(super) fn never_used(block: &[u8]) -> bool {
+/// Row G: a header block that never reached the disk as a whole. What is written after the segment `before` counts as durable only
+/// when that one is sealed, durably, and marks that say so are written after that.
+pub(super) fn never_used(block: &[u8], first_lsn: Lsn, before: &FoundSegment) -> bool {
+    let is_whole = block.len() as u64 == SEGMENT_HEADER_SIZE;
+    let counts = |mark: Mark| mark.durable_lsn > first_lsn;
     block.iter().all(|&byte| byte == 0)
+        || (before.seal.is_none() && is_whole && !Mark::newest_in(block).is_some_and(counts))
+}
+
+/// Whether the file ends in a seal whose index and footer fit each other. As [`read_seal`], with little memory.
+pub(super) fn ends_in_sound_seal(file: &File, length: u64) -> std::io::Result<bool> {
+    const BYTES_AT_ONCE: u64 = 64 << 10;
+    let mut footer = [0; FOOTER_SIZE];
+    let Some(footer_at) = length.checked_sub(FOOTER_SIZE as u64) else { return Ok(false) };
+    file.read_exact_at(&mut footer, footer_at)?;
+    let Some((index_at, index_length)) = Seal::locate(&footer) else { return Ok(false) };
+    if index_at.checked_add(u64::from(index_length)) != Some(footer_at) {
+        return Ok(false);
+    }
+    let mut crc = crc32fast::Hasher::new();
+    let (mut at, mut piece) = (index_at, Vec::new());
+    while at < footer_at {
+        piece.resize(BYTES_AT_ONCE.min(footer_at - at) as usize, 0);
+        file.read_exact_at(&mut piece, at)?;
+        crc.update(&piece);
+        at += piece.len() as u64;
+    }
+    let (summed, sum) = footer.split_at(FOOTER_SIZE - 4);
+    crc.update(summed);
+    Ok(crc.finalize().to_le_bytes() == *sum)
 }
 
 /// The seal at the end of the file, and the offset at which its index begins.

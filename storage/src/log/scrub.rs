@@ -13,7 +13,7 @@ use super::Log;
 use super::format::{
     FOOTER_SIZE, HeaderFault, Mark, SEGMENT_HEADER_SIZE, Seal, SegmentHeader, decode_record,
 };
-use super::recovery::{FoundSegment, SegmentScan, read_seal};
+use super::recovery::{FoundSegment, SegmentScan, ends_in_sound_seal, read_seal};
 use super::segment::{Sealed, offset_of};
 
 /// Which part of a segment is damaged.
@@ -75,9 +75,10 @@ pub struct Slice {
 }
 
 impl Log {
-    /// The segments that take no more records, oldest first.
+    /// The segments that take no more records and are sealed as far as they will be, oldest first.
     pub fn sealed(&self) -> Vec<Sealed> {
-        self.writer.lock().sealed.iter().cloned().collect()
+        let writer = self.writer.lock();
+        writer.sealed.iter().filter(|segment| !writer.is_to_be_sealed(segment)).cloned().collect()
     }
 
     /// Whether the log still consists of this very file, among others.
@@ -177,9 +178,11 @@ impl Log {
         if Seal::locate(&footer).is_none() {
             return Ok(Ok(()));
         }
-        match read_seal(&segment.file, length)? {
-            Some(_) => Ok(Ok(())),
-            None => Ok(Err((at, "the index and its footer do not fit each other"))),
+        // Decoded it would take megabytes, which nobody needs here.
+        if ends_in_sound_seal(&segment.file, length)? {
+            Ok(Ok(()))
+        } else {
+            Ok(Err((at, "the index and its footer do not fit each other")))
         }
     }
 }

@@ -4,9 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use holdfast_words::Lsn;
+use holdfast_words::{Lsn, ShardId};
 
-use super::format::{Mark, SEGMENT_HEADER_SIZE, Seal, SegmentHeader};
+use super::format::{EpochHistory, Mark, SEGMENT_HEADER_SIZE, Seal, SegmentHeader};
 use crate::platform::files::{self, File};
 
 /// How the file of a segment is called until its header is durable.
@@ -21,6 +21,74 @@ pub fn file_name(first_lsn: Lsn) -> String {
 pub fn lsn_of_name(name: &str) -> Option<Lsn> {
     let digits = name.strip_suffix(".wal")?;
     (digits.len() == 20).then(|| digits.parse().ok().map(Lsn)).flatten()
+}
+
+/// How the file of a segment is called that has no first LSN yet, unless it is a spare.
+const PREPARED: &str = "prepared.wal.new";
+
+/// A segment that waits for its first LSN: space, header block and length are durable, all but the header's first sector, which is
+/// zeros. Its name is one that a start removes or takes for a spare.
+#[derive(Debug)]
+pub struct Prepared {
+    path: PathBuf,
+    file: File,
+    shard: ShardId,
+    history: EpochHistory,
+    size: u64,
+    /// The mark in its header block.
+    pub mark: Mark,
+}
+
+impl Prepared {
+    /// Makes one, out of `spare` when there is one, with space for `size` bytes in all.
+    ///
+    /// # Errors
+    /// What the operating system said; what is no spare is removed again as far as possible.
+    pub fn make(
+        directory: &Path,
+        shard: ShardId,
+        history: EpochHistory,
+        mark: Mark,
+        size: u64,
+        spare: Option<&Path>,
+    ) -> io::Result<Self> {
+        let path = spare.map_or_else(|| directory.join(PREPARED), Path::to_owned);
+        let file = match spare {
+            Some(spare) => files::open_read_write(spare)?,
+            None => {
+                if files::exists(&path)? {
+                    files::remove_file(&path)?;
+                }
+                files::create_new(&path)?
+            }
+        };
+        let header = SegmentHeader { shard, first_lsn: Lsn::ZERO, history: history.clone() };
+        let filled = file
+            .set_len(size)
+            .and_then(|()| file.reserve(0, size))
+            .and_then(|()| file.write_all_at(&header.encode_without_place(&mark), 0))
+            .and_then(|()| file.sync_all());
+        if let Err(error) = filled {
+            if spare.is_none() {
+                files::remove_file(&path)?;
+            }
+            return Err(error);
+        }
+        Ok(Self { path, file, shard, history, size, mark })
+    }
+
+    /// Whether it can become the segment of this header, with space for just `size` bytes.
+    pub fn suits(&self, header: &SegmentHeader, size: u64) -> bool {
+        self.shard == header.shard && self.history == header.history && self.size == size
+    }
+
+    /// Removes the file.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    pub fn remove(self) -> io::Result<()> {
+        files::remove_file(&self.path)
+    }
 }
 
 /// What is known of a segment that takes no more records.
@@ -121,6 +189,36 @@ impl Active {
         })
     }
 
+    /// Makes a prepared segment the one that begins with this header. Nothing waits for the disk: neither its name nor the sector
+    /// that says its first LSN is durable yet, so no mark may be written into it, and nothing in it counts as durable.
+    ///
+    /// # Errors
+    /// What the operating system said; the file is of no use then.
+    pub fn of_prepared(directory: &Path, prepared: Prepared, header: &SegmentHeader) -> io::Result<Self> {
+        debug_assert!(prepared.suits(header, prepared.size));
+        let path = directory.join(file_name(header.first_lsn));
+        prepared.file.write_all_at(&header.encode_place(), 0)?;
+        files::rename(&prepared.path, &path)?;
+        Ok(Self {
+            path,
+            first_lsn: header.first_lsn,
+            end_lsn: header.first_lsn,
+            file: Arc::new(prepared.file),
+            reserved: prepared.size,
+            index: Vec::new(),
+        })
+    }
+
+    /// What is known of it, as of one that takes no more records.
+    pub fn as_sealed(&self) -> Sealed {
+        Sealed {
+            path: self.path.clone(),
+            first_lsn: self.first_lsn,
+            end_lsn: self.end_lsn,
+            file: self.file.clone(),
+        }
+    }
+
     /// The segment a recovery ended in.
     pub fn reopened(path: PathBuf, file: Arc<File>, first_lsn: Lsn, reserved: u64) -> Self {
         Self { path, first_lsn, end_lsn: first_lsn, file, reserved, index: Vec::new() }
@@ -143,12 +241,7 @@ impl Active {
     /// # Errors
     /// What the operating system said; the segment is whole without its seal too.
     pub fn seal(&mut self) -> io::Result<()> {
-        let seal = Seal {
-            end_lsn: self.end_lsn,
-            records: self.index.len() as u32,
-            index: by_slot(&std::mem::take(&mut self.index)),
-        };
-        let bytes = seal.encode(self.end_offset());
+        let bytes = Seal::encode(std::mem::take(&mut self.index), self.end_lsn, self.end_offset());
         self.file.write_all_at(&bytes, self.end_offset())?;
         self.file.set_len(self.end_offset() + bytes.len() as u64)
     }
@@ -181,22 +274,4 @@ pub fn make_durable(file: &File, first_lsn: Lsn, from: Lsn, end: u64) -> io::Res
     rewrite(0..SEGMENT_HEADER_SIZE, &mut buffer)?;
     rewrite(offset_of(from.max(first_lsn), first_lsn)..end, &mut buffer)?;
     file.sync_all()
-}
-
-/// The records' offsets by ascending slot. Sorted here, once a segment, and not while records are written.
-fn by_slot(records: &[(u16, u32)]) -> Vec<(u16, Vec<u32>)> {
-    let mut counts = vec![0usize; usize::from(u16::MAX) + 1];
-    records.iter().for_each(|&(slot, _)| counts[usize::from(slot)] += 1);
-    let mut place = vec![0usize; counts.len()];
-    let mut index: Vec<(u16, Vec<u32>)> = Vec::new();
-    for (slot, &count) in (0..=u16::MAX).zip(&counts) {
-        if count > 0 {
-            place[usize::from(slot)] = index.len();
-            index.push((slot, Vec::with_capacity(count)));
-        }
-    }
-    for &(slot, offset) in records {
-        index[place[usize::from(slot)]].1.push(offset);
-    }
-    index
 }

@@ -2,6 +2,7 @@
 
 mod closed;
 mod damage;
+mod rotation;
 mod trouble;
 
 use std::path::Path;
@@ -17,6 +18,28 @@ const OWNER: ShardId = ShardId([9; 20]);
 
 fn config() -> LogConfig {
     LogConfig { segment_size: 16 << 10, fsync: FsyncPolicy::No, spare_segments: 2, boot: BootId([1; 16]) }
+}
+
+/// Directories of open logs. A log that is dropped may live on for what its thread is doing; in a process that ends it does not.
+static OPEN: Mutex<Vec<std::path::PathBuf>> = Mutex::new(Vec::new());
+
+pub(super) fn note_open(directory: &Path) {
+    OPEN.lock().push(directory.to_owned());
+}
+
+pub(super) fn note_closed(directory: &Path) {
+    let mut open = OPEN.lock();
+    if let Some(index) = open.iter().position(|it| it == directory) {
+        open.swap_remove(index);
+    }
+}
+
+/// Waits for that, as long as nobody keeps the log open on purpose.
+pub(super) fn wait_until_closed(directory: &Path) {
+    let deadline = crate::platform::clock::monotonic_ms() + 2000;
+    while OPEN.lock().iter().any(|it| it == directory) && crate::platform::clock::monotonic_ms() < deadline {
+        std::thread::yield_now();
+    }
 }
 
 type Seen = Vec<(Lsn, u16, Vec<u8>)>;

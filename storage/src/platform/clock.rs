@@ -45,6 +45,16 @@ fn read_monotonic_ns() -> u64 {
     START.elapsed().as_nanos() as u64
 }
 
+/// Processor time that the calling thread has used, in microseconds. In a simulated world none is.
+pub fn thread_cpu_us() -> u64 {
+    #[cfg(feature = "simulation")]
+    if simulation::world().is_some() {
+        return 0;
+    }
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
+}
+
 /// Milliseconds since some moment of this process.
 pub fn monotonic_ms() -> u64 {
     monotonic_us() / 1000
