@@ -37,6 +37,8 @@ pub struct Prepared {
     size: u64,
     /// The mark in its header block.
     pub mark: Mark,
+    /// All of its space has been written before.
+    was_written: bool,
 }
 
 impl Prepared {
@@ -74,7 +76,7 @@ impl Prepared {
             }
             return Err(error);
         }
-        Ok(Self { path, file, shard, history, size, mark })
+        Ok(Self { path, file, shard, history, size, mark, was_written: spare.is_some() })
     }
 
     /// Whether it can become the segment of this header, with space for just `size` bytes.
@@ -117,6 +119,8 @@ pub struct Active {
     pub file: Arc<File>,
     /// Space is reserved up to this file offset.
     pub reserved: u64,
+    /// Up to this file offset the space was written at least once: there a sync has no allocation to make durable.
+    pub(super) written_once: u64,
     /// Slot and file offset of each record, in the order of the log.
     index: Vec<(u16, u32)>,
 }
@@ -185,6 +189,7 @@ impl Active {
             end_lsn: header.first_lsn,
             file: Arc::new(file),
             reserved: size,
+            written_once: if spare.is_some() { size } else { 0 },
             index: Vec::new(),
         })
     }
@@ -205,6 +210,7 @@ impl Active {
             end_lsn: header.first_lsn,
             file: Arc::new(prepared.file),
             reserved: prepared.size,
+            written_once: if prepared.was_written { prepared.size } else { 0 },
             index: Vec::new(),
         })
     }
@@ -221,7 +227,23 @@ impl Active {
 
     /// The segment a recovery ended in.
     pub fn reopened(path: PathBuf, file: Arc<File>, first_lsn: Lsn, reserved: u64) -> Self {
-        Self { path, first_lsn, end_lsn: first_lsn, file, reserved, index: Vec::new() }
+        Self { path, first_lsn, end_lsn: first_lsn, file, reserved, written_once: 0, index: Vec::new() }
+    }
+
+    /// Writes zeros ahead of the end when less than half of `bytes` is left that was written once, up to so many and within what is
+    /// reserved. What is written there later is then made durable without the file system noting an allocation with each sync.
+    ///
+    /// # Errors
+    /// What the operating system said; nothing is lost.
+    pub fn write_ahead(&mut self, bytes: u64) -> io::Result<()> {
+        let end = self.end_offset();
+        let from = self.written_once.max(end);
+        let to = (end + bytes).min(self.reserved);
+        if from - end < bytes / 2 && from < to {
+            self.file.write_all_at(&vec![0; (to - from) as usize], from)?;
+            self.written_once = to;
+        }
+        Ok(())
     }
 
     /// A record of this slot and length stands at the end now.

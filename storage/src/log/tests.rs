@@ -354,6 +354,34 @@ fn what_is_submitted_under_always_is_written_by_the_logs_thread_unless_replicas_
 }
 
 #[test]
+fn zeros_go_ahead_of_the_records_under_always_and_never_over_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, ..) = open(directory.path()).unwrap();
+    append(&log, 1, b"before");
+    log.sync().unwrap();
+    assert_eq!(log.writer.lock().active.written_once, 0, "no sync is waited for");
+    log.set_fsync_policy(FsyncPolicy::Always);
+    let mut bodies = vec![b"before".to_vec()];
+    for number in 0..600u32 {
+        let body = number.to_le_bytes().repeat(20);
+        append(&log, 1, &body);
+        bodies.push(body);
+        if number % 7 == 0 {
+            log.sync().unwrap();
+            let writer = log.writer.lock();
+            assert!(writer.active.written_once >= writer.active.end_offset());
+            assert!(writer.active.written_once <= writer.active.reserved);
+        }
+    }
+    let segments = log.writer.lock().sealed.len();
+    assert!(segments > 2, "{segments}");
+    drop(log);
+    let found: Vec<Vec<u8>> =
+        open(directory.path()).unwrap().2.into_iter().map(|(_, _, body)| body).collect();
+    assert!(found == bodies);
+}
+
+#[test]
 fn a_failed_fsync_poisons_the_log_for_ever() {
     let directory = tempfile::tempdir().unwrap();
     let (log, ..) = open(directory.path()).unwrap();
