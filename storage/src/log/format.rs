@@ -481,9 +481,9 @@ pub struct Seal {
 impl Seal {
     /// The bytes that follow the last record, which ends at LSN `end_lsn` and file offset `at`; of each record its slot and file
     /// offset. Sorted here, once a segment, and not while records are written, and straight into its bytes: half a million
-    /// records take no other memory.
-    pub fn encode(records: Vec<(u16, u32)>, end_lsn: Lsn, at: u64) -> Vec<u8> {
-        let mut bytes = encode_index(&records);
+    /// records take no other memory. `rest` is called after every few thousand: whoever has nothing to wait for lets others go on.
+    pub fn encode(records: Vec<(u16, u32)>, end_lsn: Lsn, at: u64, rest: &mut dyn FnMut()) -> Vec<u8> {
+        let mut bytes = encode_index(&records, rest);
         let (index_length, count) = (bytes.len() as u32, records.len() as u32);
         drop(records);
         bytes.extend_from_slice(&FOOTER_MAGIC);
@@ -522,8 +522,9 @@ impl Seal {
 }
 
 /// Slot, count and offsets of each slot that has records, by ascending slot.
-fn encode_index(records: &[(u16, u32)]) -> Vec<u8> {
+fn encode_index(records: &[(u16, u32)], rest: &mut dyn FnMut()) -> Vec<u8> {
     const HEAD: usize = 6;
+    const AT_ONCE: usize = 8192;
     let mut counts = vec![0u32; usize::from(u16::MAX) + 1];
     records.iter().for_each(|&(slot, _)| counts[usize::from(slot)] += 1);
     let slots = counts.iter().filter(|&&count| count > 0).count();
@@ -537,10 +538,13 @@ fn encode_index(records: &[(u16, u32)]) -> Vec<u8> {
         *place = bytes.len() as u32;
         bytes.resize(bytes.len() + 4 * count as usize, 0);
     }
-    for &(slot, offset) in records {
-        let place = &mut places[usize::from(slot)];
-        bytes[*place as usize..][..4].copy_from_slice(&offset.to_le_bytes());
-        *place += 4;
+    for records in records.chunks(AT_ONCE) {
+        for &(slot, offset) in records {
+            let place = &mut places[usize::from(slot)];
+            bytes[*place as usize..][..4].copy_from_slice(&offset.to_le_bytes());
+            *place += 4;
+        }
+        rest();
     }
     bytes
 }
@@ -625,7 +629,7 @@ mod tests {
     fn a_seal_reads_as_it_was_written() {
         let seal =
             Seal { end_lsn: Lsn(500), records: 3, index: vec![(1, vec![4096, 4200]), (9, vec![4150])] };
-        let bytes = Seal::encode(vec![(1, 4096), (9, 4150), (1, 4200)], Lsn(500), 4300);
+        let bytes = Seal::encode(vec![(1, 4096), (9, 4150), (1, 4200)], Lsn(500), 4300, &mut || ());
         assert_eq!(
             Seal::locate(&bytes[bytes.len() - FOOTER_SIZE..]),
             Some((4300, (bytes.len() - FOOTER_SIZE) as u32))

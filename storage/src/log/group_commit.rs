@@ -88,6 +88,11 @@ impl GroupCommit {
         }
     }
 
+    /// Whether somebody waits for everything that is written to be durable.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.awaited.load(Ordering::Acquire)
+    }
+
     /// Something was written.
     pub(super) fn written(&self) {
         if self.policy() == FsyncPolicy::Always || self.awaited.load(Ordering::Acquire) {
@@ -321,7 +326,7 @@ impl Log {
     /// 306 µs instead of 200): the file system has to make durable that the space is in use. So zeros go ahead of the records,
     /// many at once, where no recycled segment has old ones.
     fn write_ahead(&self, writer: &mut Writer) -> Result<(), AppendError> {
-        const BYTES_AHEAD: u64 = 1 << 20;
+        const BYTES_AHEAD: u64 = 256 << 10;
         if self.commit.policy() != FsyncPolicy::Always {
             return Ok(());
         }

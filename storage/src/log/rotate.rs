@@ -14,12 +14,14 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::append::Writer;
 use super::format::{Mark, SegmentHeader};
 use super::segment::{Active, Prepared, Sealed};
-use super::{AppendError, Log, SEGMENT_HEADER_SIZE};
+use super::{AppendError, FsyncPolicy, Log, SEGMENT_HEADER_SIZE};
 use crate::platform::files::{self, File};
+use crate::platform::threads;
 
 /// The active segment is not durable yet as such.
 pub(super) struct Fresh {
@@ -84,7 +86,7 @@ impl Log {
             writer.spares.pop();
         }
         let mut full = std::mem::replace(&mut writer.active, next);
-        seal(&mut full);
+        seal(&mut full, &mut || ());
         writer.unsynced.push(full.file.clone());
         writer.sealed.push_back(full.into_sealed());
         Ok(())
@@ -98,7 +100,7 @@ impl Log {
         writer.active.file.sync_all()?;
         files::sync_directory(&self.directory)?;
         if let Some(mut full) = writer.is_durable() {
-            seal(&mut full);
+            seal(&mut full, &mut || ());
             // The seal is durable before anything after it counts as such: with the next sync.
             writer.unsynced.push(full.file);
         }
@@ -132,10 +134,19 @@ impl Log {
             writer.sealing = Some(full.file.clone());
             full
         };
-        seal(&mut full);
+        seal(&mut full, &mut || self.rest_while_sealing());
         let synced = full.file.sync_data();
         self.writer.lock().sealing = None;
         synced.map_err(|error| self.failed_for_good("fsync of a full segment", &error))
+    }
+
+    /// Sealing half a million records takes some 30 ms of a processor that may be the one that serves; in one piece, requests stood
+    /// still for the system's time slices of 4 ms. Only where replies wait for the next sync it is done without a rest.
+    fn rest_while_sealing(&self) {
+        const REST: Duration = Duration::from_micros(300);
+        if threads::are_real() && self.commit.policy() != FsyncPolicy::Always && !self.commit.is_awaited() {
+            threads::sleep(REST);
+        }
     }
 
     /// Prepares the next segment when it will be needed soon. What fails here is tried again, and in the end by the writer, which
@@ -182,8 +193,8 @@ fn is_half_full(active: &Active) -> bool {
     active.end_offset() > active.reserved / 2
 }
 
-fn seal(full: &mut Active) {
-    if let Err(error) = full.seal() {
+fn seal(full: &mut Active, rest: &mut dyn FnMut()) {
+    if let Err(error) = full.seal_resting(rest) {
         // The segment is whole without its index; only the offline tool is slower on it.
         tracing::warn!(path = %full.path.display(), %error, "a full segment could not be sealed");
     }

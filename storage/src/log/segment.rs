@@ -263,9 +263,24 @@ impl Active {
     /// # Errors
     /// What the operating system said; the segment is whole without its seal too.
     pub fn seal(&mut self) -> io::Result<()> {
-        let bytes = Seal::encode(std::mem::take(&mut self.index), self.end_lsn, self.end_offset());
-        self.file.write_all_at(&bytes, self.end_offset())?;
-        self.file.set_len(self.end_offset() + bytes.len() as u64)
+        self.seal_resting(&mut || ())
+    }
+
+    /// As [`Self::seal`], with a rest after each small piece of the work, of which there are milliseconds.
+    ///
+    /// # Errors
+    /// As [`Self::seal`].
+    pub fn seal_resting(&mut self, rest: &mut dyn FnMut()) -> io::Result<()> {
+        const BYTES_AT_ONCE: usize = 256 << 10;
+        let end = self.end_offset();
+        let bytes = Seal::encode(std::mem::take(&mut self.index), self.end_lsn, end, rest);
+        let mut at = end;
+        for piece in bytes.chunks(BYTES_AT_ONCE) {
+            self.file.write_all_at(piece, at)?;
+            at += piece.len() as u64;
+            rest();
+        }
+        self.file.set_len(at)
     }
 
     /// The segment as one that takes no more records.
