@@ -1,7 +1,7 @@
 //! The write-ahead log of a shard: the life of a record.
 //!
 //! A command encodes its record and, under its slot's lock, [`Log::append`]s it: the record gets its LSN and stands in memory
-//! that all workers share. At the end of its turn a worker calls [`Log::write_up_to`]: one write for everything that stands
+//! that all workers share. At the end of its turn a worker calls [`Log::submit`]: one write for everything that stands
 //! there, whoever appended it (written). A thread of its own makes it durable, as `appendfsync` says ([`group_commit`]).
 //! Replication ships the same bytes ([`Log::read_chunk`]) and a replica appends them as they are ([`Log::append_foreign`]).
 //! Segments that a checkpoint covers and nobody needs are released ([`Log::release_below`]).
