@@ -30,8 +30,7 @@ impl LookAhead {
         self.add_in(SlotId::of_key(key), key);
     }
 
-    /// A key of this slot is needed soon.
-    pub fn add_in(&mut self, slot: SlotId, key: &[u8]) {
+    fn add_in(&mut self, slot: SlotId, key: &[u8]) {
         self.keys.push((slot, hash_of(key)));
     }
 

@@ -53,6 +53,8 @@ pub(super) struct Writer {
     pub(super) prepared: Option<Prepared>,
     /// The log's thread was told that the active segment is half full.
     pub(super) is_asked_for: bool,
+    /// It tried in vain to prepare what follows the active segment.
+    pub(super) cannot_prepare: bool,
     /// The active segment is not durable yet as such.
     pub(super) fresh: Option<Fresh>,
     /// The full segment that the log's thread is sealing.

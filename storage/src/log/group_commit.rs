@@ -152,7 +152,8 @@ impl GroupCommit {
     /// What was requested is being done now; `false` when the log is gone.
     fn take_up(&self, state: &mut State) -> bool {
         state.requested = false;
-        self.signalled.store(false, Ordering::Release);
+        // Not a mere store: whoever found it set and went away has its request, or what it handed over, seen from here on.
+        self.signalled.swap(false, Ordering::AcqRel);
         !state.stopped
     }
 }

@@ -246,6 +246,7 @@ impl Log {
                 spares: Vec::new(),
                 prepared: None,
                 is_asked_for: false,
+                cannot_prepare: false,
                 fresh: None,
                 sealing: None,
                 mark,

@@ -127,7 +127,8 @@ pub fn find_segments(directory: &Path, owner: Option<ShardId>, writable: bool) -
             Err(HeaderFault::Damaged(_))
                 if index == last
                     && let Some(before) = found.segments.last()
-                    && never_used(&block[..filled], lsn_of_name(&name).unwrap_or_default(), before) =>
+                    && let Some(first_lsn) = lsn_of_name(&name)
+                    && never_used(&block[..filled], first_lsn, before) =>
             {
                 found.surplus.push(path);
                 continue;

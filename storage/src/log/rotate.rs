@@ -60,7 +60,7 @@ impl Log {
     pub(super) fn rotate(&self, writer: &mut Writer, group_length: u64) -> io::Result<()> {
         let size = self.segment_size.load(Ordering::Relaxed).max(SEGMENT_HEADER_SIZE + group_length);
         let header = writer.header_of_next();
-        writer.is_asked_for = false;
+        (writer.is_asked_for, writer.cannot_prepare) = (false, false);
         match writer.prepared.take_if(|prepared| prepared.suits(&header, size)) {
             Some(prepared) => {
                 assert!(writer.fresh.is_none(), "a segment is prepared when the one before it is durable");
@@ -149,13 +149,13 @@ impl Log {
         }
     }
 
-    /// Prepares the next segment when it will be needed soon. What fails here is tried again, and in the end by the writer, which
-    /// says why.
+    /// Prepares the next segment when it will be needed soon. What fails here is left to the writer, which makes the segment itself when
+    /// the active one is full: on a full disk every sync would try in vain.
     pub(super) fn prepare_next(&self) {
         let size = self.segment_size.load(Ordering::Relaxed);
         let (header, mark, spare) = {
             let mut writer = self.writer.lock();
-            if writer.fresh.is_some() || !is_half_full(&writer.active) {
+            if writer.fresh.is_some() || writer.cannot_prepare || !is_half_full(&writer.active) {
                 return;
             }
             let header = writer.header_of_next();
@@ -177,7 +177,8 @@ impl Log {
         match made {
             Ok(prepared) => writer.prepared = Some(prepared),
             Err(error) => {
-                tracing::debug!(%error, "the next segment of the log could not be prepared");
+                tracing::warn!(%error, "the next segment of the log could not be prepared; it is made when it is needed");
+                writer.cannot_prepare = true;
                 writer.spares.extend(spare);
             }
         }

@@ -23,6 +23,9 @@ pub fn lsn_of_name(name: &str) -> Option<Lsn> {
     (digits.len() == 20).then(|| digits.parse().ok().map(Lsn)).flatten()
 }
 
+/// What is written ahead of the records.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
 /// How the file of a segment is called that has no first LSN yet, unless it is a spare.
 const PREPARED: &str = "prepared.wal.new";
 
@@ -239,9 +242,15 @@ impl Active {
         let end = self.end_offset();
         let from = self.written_once.max(end);
         let to = (end + bytes).min(self.reserved);
-        if from - end < bytes / 2 && from < to {
-            self.file.write_all_at(&vec![0; (to - from) as usize], from)?;
-            self.written_once = to;
+        if from - end >= bytes / 2 {
+            return Ok(());
+        }
+        let mut at = from;
+        while at < to {
+            let piece = &ZEROS[..ZEROS.len().min((to - at) as usize)];
+            self.file.write_all_at(piece, at)?;
+            at += piece.len() as u64;
+            self.written_once = at;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! From one segment to the next while the disk does nothing, and every way that can be cut short.
 
+use super::super::format::Seal;
 use super::super::reader;
 use super::super::segment::lsn_of_name;
 use super::*;
@@ -56,6 +57,48 @@ fn a_killed_process_loses_nothing_of_a_segment_that_was_fresh() {
     let killed = copy_of(directory.path());
     let (_, recovery, seen) = open(killed.path()).unwrap();
     assert_eq!((recovery.end, seen.last().unwrap().1), (log.end().lsn, 6));
+}
+
+#[test]
+fn a_process_killed_while_it_seals_the_full_segment_loses_nothing() {
+    let (directory, log) = prepared();
+    let _no_sync_runs = log.commit.exclusive.lock();
+    into_the_next(&log);
+    let (full, first, end) = {
+        let writer = log.writer.lock();
+        let full = writer.sealed.back().unwrap();
+        (full.path.file_name().unwrap().to_owned(), full.first_lsn, full.end_lsn)
+    };
+    let at = offset_of(end, first);
+    let seal = Seal::encode(vec![(5, 4096); 200], end, at, &mut || ());
+    for written in [1, 6, 100, seal.len() - 1, seal.len()] {
+        let killed = copy_of(directory.path());
+        let file = std::fs::File::options().write(true).open(killed.path().join(&full)).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &seal[..written], at).unwrap();
+        let (_, recovery, seen) = open(killed.path()).unwrap();
+        assert_eq!((recovery.end, seen.last().unwrap().1), (log.end().lsn, 6), "{written} bytes of the seal");
+    }
+}
+
+#[test]
+fn a_segment_that_cannot_be_prepared_is_made_when_it_is_needed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, ..) = open(directory.path()).unwrap();
+    // In the way of the prepared file.
+    std::fs::create_dir(directory.path().join("prepared.wal.new")).unwrap();
+    while !log.writer.lock().cannot_prepare {
+        append(&log, 5, b"some bytes to fill segments with");
+        log.sync().unwrap();
+        assert_eq!(log.stats().segments, 1);
+    }
+    std::fs::remove_dir(directory.path().join("prepared.wal.new")).unwrap();
+    log.sync().unwrap();
+    assert!(log.writer.lock().prepared.is_none(), "not with every sync");
+    into_the_next(&log);
+    assert!(!log.writer.lock().cannot_prepare);
+    let end = log.end().lsn;
+    drop(log);
+    assert_eq!(open(directory.path()).unwrap().1.end, end);
 }
 
 #[test]
