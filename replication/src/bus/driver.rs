@@ -309,7 +309,7 @@ impl Driver {
         if !registry.is_founded() {
             return;
         }
-        self.book.follow(registry.nodes.values());
+        self.book.follow(registry);
         self.links.keep_only(|node| registry.nodes.contains_key(&node));
         let me = self.me.identity().node;
         if let Some((_, register)) = registry.shard_of(me) {

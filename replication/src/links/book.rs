@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use holdfast_cluster::Registry;
 use holdfast_cluster::change::NodeRecord;
 use holdfast_words::NodeId;
 use parking_lot::RwLock;
@@ -33,9 +34,12 @@ impl Reached {
 pub struct AddressBook(Arc<RwLock<BTreeMap<NodeId, Reached>>>);
 
 impl AddressBook {
-    /// These nodes, and no others any more.
-    pub fn follow<'a>(&self, nodes: impl IntoIterator<Item = &'a NodeRecord>) {
-        *self.0.write() = nodes.into_iter().filter_map(|node| Some((node.id, Reached::of(node)?))).collect();
+    /// The registry's nodes, and of all others only those it forgot lately: they are to be told, and the connection on which
+    /// they would have heard of it may end before they did.
+    pub fn follow(&self, registry: &Registry) {
+        let mut book = self.0.write();
+        book.retain(|node, _| registry.forgotten.contains(node));
+        book.extend(registry.nodes.values().filter_map(|node| Some((node.id, Reached::of(node)?))));
     }
 
     /// These nodes as well: those to turn to before any registry is there.

@@ -171,6 +171,17 @@ async fn a_node_that_left_the_registry_leaves_raft_and_can_come_back_with_nothin
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_node_that_was_away_when_it_was_forgotten_is_told_when_it_is_back() {
+    let (leader, mut others) = split(group_of(3).await);
+    let gone = others[0].id();
+    let home = others.remove(0).die().await;
+    leader.group.propose(Change::ForgetNode { node: gone, by: leader.id() }).await.unwrap();
+    until("the others heard of it", async || !others[0].registry().nodes.contains_key(&gone)).await;
+    let back = home.open().await;
+    until("it hears of it", async || back.registry().forgotten.contains(&gone)).await;
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn a_voter_that_lost_its_log_is_let_in_anew_and_stops_nobody() {
     let (leader, others) = split(group_of(3).await);
     for _ in 0..5 {

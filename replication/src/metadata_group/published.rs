@@ -79,7 +79,7 @@ impl Publisher {
             change(decided);
             let has_new_registry = !Arc::ptr_eq(&decided.registry, &before.registry);
             if has_new_registry && decided.registry.is_founded() {
-                self.book.follow(decided.registry.nodes.values());
+                self.book.follow(&decided.registry);
             }
             has_new_registry || decided.leader != before.leader || decided.voting != before.voting
         });
