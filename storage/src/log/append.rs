@@ -130,6 +130,7 @@ impl Log {
         batch.shrink_to(KEPT_BYTES);
         writer.spare_buffer = batch;
         self.ask_for_next(&mut writer);
+        self.ask_for_write_out(&writer);
         drop(writer);
         self.commit.written();
         Ok(())

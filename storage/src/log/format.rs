@@ -26,6 +26,8 @@
 
 use holdfast_words::{BootId, Epoch, Lsn, ShardId, SlotId, SlotSequence};
 
+use super::record_places::RecordPlaces;
+use super::seal_index;
 use crate::mutation::MUTATION_FORMAT_VERSION;
 use crate::platform::sabotage::{self, Switch};
 
@@ -479,21 +481,36 @@ pub struct Seal {
 }
 
 impl Seal {
-    /// The bytes that follow the last record, which ends at LSN `end_lsn` and file offset `at`; of each record its slot and file
-    /// offset. Sorted here, once a segment, and not while records are written, and straight into its bytes: half a million
-    /// records take no other memory. `rest` is called after every few thousand: whoever has nothing to wait for lets others go on.
-    pub fn encode(records: Vec<(u16, u32)>, end_lsn: Lsn, at: u64, rest: &mut dyn FnMut()) -> Vec<u8> {
-        let mut bytes = encode_index(&records, rest);
-        let (index_length, count) = (bytes.len() as u32, records.len() as u32);
-        drop(records);
-        bytes.extend_from_slice(&FOOTER_MAGIC);
-        bytes.extend_from_slice(&end_lsn.0.to_le_bytes());
-        bytes.extend_from_slice(&at.to_le_bytes());
-        bytes.extend_from_slice(&index_length.to_le_bytes());
-        bytes.extend_from_slice(&count.to_le_bytes());
-        let crc = crc32fast::hash(&bytes);
-        bytes.extend_from_slice(&crc.to_le_bytes());
-        bytes
+    /// Hands to `out`, piece by piece, the bytes that follow the last record, which ends at LSN `end_lsn` and file offset `at`; of each
+    /// record its slot and file offset. Sorted here, once a segment, and not while records are written. `rest` is called after every
+    /// few thousand records: whoever has nothing to wait for lets others go on.
+    ///
+    /// # Errors
+    /// What `out` says.
+    pub fn encode<E>(
+        records: &RecordPlaces,
+        end_lsn: Lsn,
+        at: u64,
+        buffers: &mut seal_index::Buffers,
+        rest: &mut dyn FnMut(),
+        out: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut crc = crc32fast::Hasher::new();
+        let mut index_length = 0;
+        seal_index::encode(records, buffers, rest, &mut |piece: &[u8]| {
+            crc.update(piece);
+            index_length += piece.len() as u32;
+            out(piece)
+        })?;
+        let mut footer = Vec::with_capacity(FOOTER_SIZE);
+        footer.extend_from_slice(&FOOTER_MAGIC);
+        footer.extend_from_slice(&end_lsn.0.to_le_bytes());
+        footer.extend_from_slice(&at.to_le_bytes());
+        footer.extend_from_slice(&index_length.to_le_bytes());
+        footer.extend_from_slice(&(records.count() as u32).to_le_bytes());
+        crc.update(&footer);
+        footer.extend_from_slice(&crc.finalize().to_le_bytes());
+        out(&footer)
     }
 
     /// Where the index begins and how long it is, when `footer` (the last [`FOOTER_SIZE`] bytes of the file) is one.
@@ -519,34 +536,6 @@ impl Seal {
         }
         Some(Self { end_lsn: Lsn(u64_at(footer, 8)), records: u32_at(footer, 28), index: slots })
     }
-}
-
-/// Slot, count and offsets of each slot that has records, by ascending slot.
-fn encode_index(records: &[(u16, u32)], rest: &mut dyn FnMut()) -> Vec<u8> {
-    const HEAD: usize = 6;
-    const AT_ONCE: usize = 8192;
-    let mut counts = vec![0u32; usize::from(u16::MAX) + 1];
-    records.iter().for_each(|&(slot, _)| counts[usize::from(slot)] += 1);
-    let slots = counts.iter().filter(|&&count| count > 0).count();
-    let mut bytes = Vec::with_capacity(slots * HEAD + records.len() * 4 + FOOTER_SIZE);
-    // From here on where the slot's next offset belongs.
-    let mut places = counts;
-    for (slot, place) in (0..=u16::MAX).zip(&mut places).filter(|(_, count)| **count > 0) {
-        let count = *place;
-        bytes.extend_from_slice(&slot.to_le_bytes());
-        bytes.extend_from_slice(&count.to_le_bytes());
-        *place = bytes.len() as u32;
-        bytes.resize(bytes.len() + 4 * count as usize, 0);
-    }
-    for records in records.chunks(AT_ONCE) {
-        for &(slot, offset) in records {
-            let place = &mut places[usize::from(slot)];
-            bytes[*place as usize..][..4].copy_from_slice(&offset.to_le_bytes());
-            *place += 4;
-        }
-        rest();
-    }
-    bytes
 }
 
 #[cfg(test)]
@@ -625,11 +614,40 @@ mod tests {
         assert!(SegmentHeader::decode(&torn).is_err(), "no write tears both marks");
     }
 
+    fn whole(records: &RecordPlaces, end_lsn: Lsn, at: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        Seal::encode(records, end_lsn, at, &mut seal_index::Buffers::new(), &mut || (), &mut |piece| {
+            bytes.extend_from_slice(piece);
+            Ok::<(), ()>(())
+        })
+        .unwrap();
+        bytes
+    }
+
+    #[test]
+    fn a_seal_of_many_records_has_each_in_its_slot_in_its_order() {
+        // Few slots with many records and many with few, so that slots are done alone and together.
+        for slots in [1, 3, 40, 16384] {
+            let mut dice = fastrand::Rng::with_seed(slots.into());
+            let records: Vec<(u16, u32)> =
+                (0..150_000).map(|n| (dice.u16(..slots).min(dice.u16(..slots)), 4096 + 50 * n)).collect();
+            let mut index = std::collections::BTreeMap::<u16, Vec<u32>>::new();
+            for &(slot, offset) in &records {
+                index.entry(slot).or_default().push(offset);
+            }
+            let bytes = whole(&records.iter().copied().collect(), Lsn(9), 10_000_000);
+            let seal = Seal::decode(&bytes).unwrap();
+            assert_eq!(seal.records, 150_000);
+            assert_eq!(seal.index, index.into_iter().collect::<Vec<_>>(), "{slots} slots");
+        }
+    }
+
     #[test]
     fn a_seal_reads_as_it_was_written() {
         let seal =
             Seal { end_lsn: Lsn(500), records: 3, index: vec![(1, vec![4096, 4200]), (9, vec![4150])] };
-        let bytes = Seal::encode(vec![(1, 4096), (9, 4150), (1, 4200)], Lsn(500), 4300, &mut || ());
+        let records = RecordPlaces::from_iter([(1, 4096), (9, 4150), (1, 4200)]);
+        let bytes = whole(&records, Lsn(500), 4300);
         assert_eq!(
             Seal::locate(&bytes[bytes.len() - FOOTER_SIZE..]),
             Some((4300, (bytes.len() - FOOTER_SIZE) as u32))

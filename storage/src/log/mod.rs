@@ -14,6 +14,10 @@ pub mod format;
 pub mod positions;
 /// Errors by operation.
 pub mod error;
+/// Where the records of the active segment stand.
+mod record_places;
+/// The index in a segment's seal.
+mod seal_index;
 /// One segment file.
 pub mod segment;
 /// Reading a log from its files; torn tail or damage.
@@ -138,6 +142,7 @@ pub struct Log {
     pending: Mutex<Pending>,
     writer: Mutex<Writer>,
     commit: Arc<GroupCommit>,
+    seal_buffers: Mutex<seal_index::Buffers>,
     positions: Positions,
     epoch: AtomicU64,
     health: AtomicU8,
@@ -254,6 +259,7 @@ impl Log {
                 spare_buffer: Vec::new(),
             }),
             commit,
+            seal_buffers: Mutex::new(seal_index::Buffers::new()),
             positions: Positions::default(),
             epoch: AtomicU64::new(epoch.0),
             health: AtomicU8::new(GOOD),

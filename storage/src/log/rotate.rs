@@ -86,7 +86,7 @@ impl Log {
             writer.spares.pop();
         }
         let mut full = std::mem::replace(&mut writer.active, next);
-        seal(&mut full, &mut || ());
+        self.seal(&mut full, &mut || ());
         writer.unsynced.push(full.file.clone());
         writer.sealed.push_back(full.into_sealed());
         Ok(())
@@ -100,7 +100,7 @@ impl Log {
         writer.active.file.sync_all()?;
         files::sync_directory(&self.directory)?;
         if let Some(mut full) = writer.is_durable() {
-            seal(&mut full, &mut || ());
+            self.seal(&mut full, &mut || ());
             // The seal is durable before anything after it counts as such: with the next sync.
             writer.unsynced.push(full.file);
         }
@@ -134,15 +134,23 @@ impl Log {
             writer.sealing = Some(full.file.clone());
             full
         };
-        seal(&mut full, &mut || self.rest_while_sealing());
+        self.seal(&mut full, &mut || self.rest());
         let synced = full.file.sync_data();
         self.writer.lock().sealing = None;
         synced.map_err(|error| self.failed_for_good("fsync of a full segment", &error))
     }
 
-    /// Sealing half a million records takes some 30 ms of a processor that may be the one that serves; in one piece, requests stood
-    /// still for the system's time slices of 4 ms. Only where replies wait for the next sync it is done without a rest.
-    fn rest_while_sealing(&self) {
+    fn seal(&self, full: &mut Active, rest: &mut dyn FnMut()) {
+        if let Err(error) = full.seal_resting(&mut self.seal_buffers.lock(), rest) {
+            // The segment is whole without its index; only the offline tool is slower on it.
+            tracing::warn!(path = %full.path.display(), %error, "a full segment could not be sealed");
+        }
+    }
+
+    /// After a piece of the log thread's work. Sealing half a million records takes some 30 ms of a processor that may be the one
+    /// that serves; in one piece, requests stood still for the system's time slices of 4 ms. Only where replies wait for the next
+    /// sync it is done without a rest.
+    pub(super) fn rest(&self) {
         const REST: Duration = Duration::from_micros(300);
         if threads::are_real() && self.commit.policy() != FsyncPolicy::Always && !self.commit.is_awaited() {
             threads::sleep(REST);
@@ -192,13 +200,6 @@ impl Log {
 
 fn is_half_full(active: &Active) -> bool {
     active.end_offset() > active.reserved / 2
-}
-
-fn seal(full: &mut Active, rest: &mut dyn FnMut()) {
-    if let Err(error) = full.seal_resting(rest) {
-        // The segment is whole without its index; only the offline tool is slower on it.
-        tracing::warn!(path = %full.path.display(), %error, "a full segment could not be sealed");
-    }
 }
 
 fn remove(prepared: Prepared) {

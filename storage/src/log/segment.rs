@@ -7,6 +7,8 @@ use std::sync::Arc;
 use holdfast_words::{Lsn, ShardId};
 
 use super::format::{EpochHistory, Mark, SEGMENT_HEADER_SIZE, Seal, SegmentHeader};
+use super::record_places::RecordPlaces;
+use super::seal_index::Buffers;
 use crate::platform::files::{self, File};
 
 /// How the file of a segment is called until its header is durable.
@@ -125,7 +127,9 @@ pub struct Active {
     /// Up to this file offset the space was written at least once: there a sync has no allocation to make durable.
     pub(super) written_once: u64,
     /// Slot and file offset of each record, in the order of the log.
-    index: Vec<(u16, u32)>,
+    index: RecordPlaces,
+    /// Up to this file offset the disk was told to begin writing.
+    pub(super) writing_out: u64,
 }
 
 /// Where in its segment an LSN stands.
@@ -193,7 +197,8 @@ impl Active {
             file: Arc::new(file),
             reserved: size,
             written_once: if spare.is_some() { size } else { 0 },
-            index: Vec::new(),
+            index: RecordPlaces::default(),
+            writing_out: 0,
         })
     }
 
@@ -214,7 +219,8 @@ impl Active {
             file: Arc::new(prepared.file),
             reserved: prepared.size,
             written_once: if prepared.was_written { prepared.size } else { 0 },
-            index: Vec::new(),
+            index: RecordPlaces::default(),
+            writing_out: 0,
         })
     }
 
@@ -230,7 +236,16 @@ impl Active {
 
     /// The segment a recovery ended in.
     pub fn reopened(path: PathBuf, file: Arc<File>, first_lsn: Lsn, reserved: u64) -> Self {
-        Self { path, first_lsn, end_lsn: first_lsn, file, reserved, written_once: 0, index: Vec::new() }
+        Self {
+            path,
+            first_lsn,
+            end_lsn: first_lsn,
+            file,
+            reserved,
+            written_once: 0,
+            index: RecordPlaces::default(),
+            writing_out: 0,
+        }
     }
 
     /// Writes zeros ahead of the end when less than half of `bytes` is left that was written once, up to so many and within what is
@@ -255,10 +270,19 @@ impl Active {
         Ok(())
     }
 
+    /// Takes note that the disk begins to write all whole pages up to the end that it was not yet told of; returns from which file
+    /// offset to which. The last page is left alone: more records go into it.
+    pub(super) fn take_for_write_out(&mut self) -> std::ops::Range<u64> {
+        const PAGE: u64 = 4096;
+        let (from, to) = (self.writing_out, self.end_offset() / PAGE * PAGE);
+        self.writing_out = to.max(from);
+        from..self.writing_out
+    }
+
     /// A record of this slot and length stands at the end now.
     pub fn note_record(&mut self, slot: u16, length: usize) {
         let offset = offset_of(self.end_lsn, self.first_lsn) as u32;
-        self.index.push((slot, offset));
+        self.index.push(slot, offset);
         self.end_lsn = self.end_lsn.advance(length as u64);
     }
 
@@ -272,23 +296,22 @@ impl Active {
     /// # Errors
     /// What the operating system said; the segment is whole without its seal too.
     pub fn seal(&mut self) -> io::Result<()> {
-        self.seal_resting(&mut || ())
+        self.seal_resting(&mut Buffers::new(), &mut || ())
     }
 
     /// As [`Self::seal`], with a rest after each small piece of the work, of which there are milliseconds.
     ///
     /// # Errors
     /// As [`Self::seal`].
-    pub fn seal_resting(&mut self, rest: &mut dyn FnMut()) -> io::Result<()> {
-        const BYTES_AT_ONCE: usize = 256 << 10;
+    pub fn seal_resting(&mut self, buffers: &mut Buffers, rest: &mut dyn FnMut()) -> io::Result<()> {
         let end = self.end_offset();
-        let bytes = Seal::encode(std::mem::take(&mut self.index), self.end_lsn, end, rest);
+        let records = std::mem::take(&mut self.index);
         let mut at = end;
-        for piece in bytes.chunks(BYTES_AT_ONCE) {
+        Seal::encode(&records, self.end_lsn, end, buffers, rest, &mut |piece| {
             self.file.write_all_at(piece, at)?;
             at += piece.len() as u64;
-            rest();
-        }
+            Ok::<(), io::Error>(())
+        })?;
         self.file.set_len(at)
     }
 

@@ -4,6 +4,7 @@ mod closed;
 mod damage;
 mod rotation;
 mod trouble;
+mod write_out;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -104,6 +104,20 @@ impl File {
         }
     }
 
+    /// Has the kernel begin to write these bytes to the disk. Nothing is durable by that; a later [`Self::sync_data`] finds less to
+    /// do. Where it cannot be begun, that one does it all.
+    pub fn begin_write_out(&self, offset: u64, length: u64) {
+        match &self.place {
+            Place::Real(file) => {
+                if let Err(error) = crate::sync_file_range::begin_write_out(file, offset, length) {
+                    tracing::debug!(%error, "the kernel does not begin to write a file");
+                }
+            }
+            #[cfg(feature = "simulation")]
+            Place::Simulated(_) => {}
+        }
+    }
+
     /// The file's length in bytes.
     ///
     /// # Errors

@@ -70,7 +70,20 @@ fn a_process_killed_while_it_seals_the_full_segment_loses_nothing() {
         (full.path.file_name().unwrap().to_owned(), full.first_lsn, full.end_lsn)
     };
     let at = offset_of(end, first);
-    let seal = Seal::encode(vec![(5, 4096); 200], end, at, &mut || ());
+    let records = [(5, 4096); 200].into_iter().collect();
+    let mut seal = Vec::new();
+    Seal::encode(
+        &records,
+        end,
+        at,
+        &mut super::super::seal_index::Buffers::new(),
+        &mut || (),
+        &mut |piece| {
+            seal.extend_from_slice(piece);
+            Ok::<(), ()>(())
+        },
+    )
+    .unwrap();
     for written in [1, 6, 100, seal.len() - 1, seal.len()] {
         let killed = copy_of(directory.path());
         let file = std::fs::File::options().write(true).open(killed.path().join(&full)).unwrap();
