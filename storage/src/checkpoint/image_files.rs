@@ -43,7 +43,7 @@ const _: () = assert!(CRC.end as u64 == FILE_HEADER_SIZE);
 const SUFFIX: &str = ".img";
 const SUFFIX_NEW: &str = ".img.new";
 /// Bytes that are gathered before they are written.
-const WRITE_SIZE: usize = 256 << 10;
+const WRITE_SIZE: usize = 64 << 10;
 /// Bytes that are written and not yet synced: the disk gets a file in portions, and the log's syncs beside it find no long queue.
 const SYNC_SIZE: u64 = 4 << 20;
 
@@ -193,12 +193,15 @@ impl ImageFileWriter {
         header[NODE].copy_from_slice(&node.0);
         let crc = crc32fast::hash(&header[..CRC.start]);
         header[CRC].copy_from_slice(&crc.to_le_bytes());
+        // At once, with room for the image that reaches the limit, unless that is large.
+        let mut buffer = Vec::with_capacity(WRITE_SIZE + WRITE_SIZE / 2);
+        buffer.extend_from_slice(&header);
         Ok(Self {
             directory: directory.to_owned(),
             path,
             number,
             file,
-            buffer: header.to_vec(),
+            buffer,
             written: 0,
             synced: 0,
             is_published: false,

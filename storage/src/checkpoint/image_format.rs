@@ -334,7 +334,10 @@ pub struct ImageBuilder {
 impl ImageBuilder {
     /// A builder of images compressed, or not.
     pub fn new(compression: Compression) -> Self {
-        Self { compression, ..Self::default() }
+        // Enough for most slots: a buffer that grows there leaves the allocator's pages of all sizes behind.
+        const USUAL_BYTES: usize = 32 << 10;
+        let (raw, chunks) = (Vec::with_capacity(USUAL_BYTES), Vec::with_capacity(USUAL_BYTES));
+        Self { compression, raw, chunks, ..Self::default() }
     }
 
     /// Starts an image; an unfinished one is forgotten.

@@ -252,7 +252,7 @@ impl Checkpointer {
             let (stamp, rest, size) = builder.finish();
             assert_eq!(stamp.of(), ImageOf::Slot(slot), "an image of another slot than was asked for");
             let row = file.writer.append_rest(stamp, begins_at, rest, size)?;
-            file.rows.push((stamp.of(), row));
+            file.note(stamp.of(), row);
             file.highest_lsn = file.highest_lsn.max(stamp.lsn);
             report.slots += 1;
             report.keys += size.keys;
@@ -263,12 +263,12 @@ impl Checkpointer {
             if file.writer.len() >= self.settings.file_size
                 && let Some(full) = open.take()
             {
-                self.finish(full, source)?;
+                self.finish(full, source, &mut || pacer.worked(|| course(report.slots)))?;
                 report.files += 1;
             }
         }
         if let Some(last) = open.take() {
-            self.finish(last, source)?;
+            self.finish(last, source, &mut || pacer.worked(|| course(report.slots)))?;
             report.files += 1;
         }
         wait(source, horizon)?;
@@ -279,16 +279,25 @@ impl Checkpointer {
         Ok(report)
     }
 
-    /// Image synced → log safe → final name → manifest durable.
-    fn finish(&self, mut file: OpenFile, source: &impl SlotSource) -> Result<(), PassError> {
+    /// Image synced → log safe → final name → manifest durable, some rows after the other: each stands for itself, and all of them
+    /// at once took memory and time in one piece that whoever is served beside the pass felt.
+    fn finish(
+        &self,
+        mut file: OpenFile,
+        source: &impl SlotSource,
+        rest: &mut dyn FnMut(),
+    ) -> Result<(), PassError> {
         file.writer.sync()?;
         wait(source, file.highest_lsn)?;
         let number = file.writer.number();
         file.writer.publish()?;
-        self.manifest.commit(&file.rows, number)?;
-        for (of, row) in &file.rows {
-            let ImageOf::Slot(slot) = of;
-            source.on_imaged(*slot, row.sequence);
+        for rows in &file.rows {
+            self.manifest.commit(rows, number)?;
+            for (of, row) in rows {
+                let ImageOf::Slot(slot) = of;
+                source.on_imaged(*slot, row.sequence);
+            }
+            rest();
         }
         Ok(())
     }
@@ -298,15 +307,31 @@ fn wait(source: &impl SlotSource, lsn: Lsn) -> Result<(), PassError> {
     source.wait_until_safe(lsn).map_err(|reason| PassError::LogNotSafe { lsn, reason })
 }
 
+/// Rows made durable at once.
+const ROWS_AT_ONCE: usize = 2048;
+
 struct OpenFile {
     writer: ImageFileWriter,
-    rows: Vec<(ImageOf, ImageRow)>,
+    /// In pieces of [`ROWS_AT_ONCE`].
+    rows: Vec<Vec<(ImageOf, ImageRow)>>,
     highest_lsn: Lsn,
 }
 
 impl OpenFile {
     fn new(writer: ImageFileWriter) -> Self {
         Self { writer, rows: Vec::new(), highest_lsn: Lsn::ZERO }
+    }
+
+    /// There is an image in it.
+    fn note(&mut self, of: ImageOf, row: ImageRow) {
+        match self.rows.last_mut() {
+            Some(rows) if rows.len() < ROWS_AT_ONCE => rows.push((of, row)),
+            _ => {
+                let mut rows = Vec::with_capacity(ROWS_AT_ONCE);
+                rows.push((of, row));
+                self.rows.push(rows);
+            }
+        }
     }
 
     /// Stores what the image that begins at `begins_at` has so far.
