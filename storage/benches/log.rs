@@ -69,6 +69,35 @@ fn records(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// What a record holds the log's one lock for, that on the records not yet written: more workers than fit into it wait for it.
+fn append(criterion: &mut Criterion) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let config = LogConfig { fsync: FsyncPolicy::No, ..LogConfig::default() };
+    let mut nobody = |_: &RecordView<'_>| -> Result<(), VisitError> { Ok(()) };
+    let open = Log::open(directory.path(), ShardId([9; 20]), &config, Lsn::ZERO, Lsn::ZERO, &mut nobody);
+    let (log, _) = open.expect("a new log");
+    let mut record = Vec::new();
+    encode_record(&mut record, &header(7, 1), &body());
+    criterion.benchmark_group("log").bench_function("append of a SET", |bencher| {
+        bencher.iter_custom(|count| {
+            let mut taken = std::time::Duration::ZERO;
+            let mut rest = count;
+            while rest > 0 {
+                let batch = rest.min(400);
+                let began = std::time::Instant::now();
+                for _ in 0..batch {
+                    log.append(&mut record).expect("it takes records");
+                }
+                taken += began.elapsed();
+                rest -= batch;
+                log.write_up_to(log.end().lsn).expect("it can be written");
+                log.release_below(log.end().lsn).expect("segments can be released");
+            }
+            taken
+        });
+    });
+}
+
 fn segments(criterion: &mut Criterion) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let config = LogConfig { fsync: FsyncPolicy::No, ..LogConfig::default() };
@@ -106,5 +135,5 @@ fn segments(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, records, segments);
+criterion_group!(benches, records, append, segments);
 criterion_main!(benches);

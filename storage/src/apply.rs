@@ -89,7 +89,7 @@ pub fn apply(keys: &mut Keyspace, mutation: &Mutation<'_>) -> Result<Applied, Ap
         Mutation::Restore { key, value, expiry } => restore(keys, key, value, *expiry),
         Mutation::FlushSlot => {
             let changed = keys.len();
-            *keys = Keyspace::default();
+            keys.clear();
             Ok(Applied { changed, added: 0 })
         }
         Mutation::HashSet { key, pairs } => hash_set(keys, key, pairs),

@@ -1,5 +1,6 @@
 //! The keys of one slot: lookup, expiry, memory. Read by everybody; changed by `apply` alone.
 
+use crate::discard::{DISCARD_BYTES, discard};
 use crate::mutation::Expiry;
 use crate::platform::clock;
 use crate::types::entry::{Entry, Held};
@@ -182,14 +183,24 @@ impl Keyspace {
     /// The key holds this string, whatever it held before.
     pub(crate) fn put_string(&mut self, key: &[u8], string: StringRef<'_>, expiry: Expiry) {
         let hash = hash_of(key);
+        let mut huge = None;
         let known = self.change_entry(hash, key, |entry| {
             let expires_at_ms = after(expiry, entry.expires_at_ms());
+            let bytes = entry.memory_bytes();
+            if bytes >= DISCARD_BYTES {
+                let other = Entry::with_string(key, string, expires_at_ms, clock::coarse_seconds());
+                huge = Some((std::mem::replace(entry, other), bytes));
+                return;
+            }
             entry.set_string(key, string, expires_at_ms);
             entry.touch(clock::coarse_seconds());
         });
         if !known {
             let entry = Entry::with_string(key, string, after(expiry, None), clock::coarse_seconds());
             self.enter(hash, entry);
+        }
+        if let Some((huge, bytes)) = huge {
+            discard(huge, bytes);
         }
     }
 
@@ -316,7 +327,17 @@ impl Keyspace {
 
     /// The key is gone; `false` when it was missing.
     pub(crate) fn remove(&mut self, key: &[u8]) -> bool {
-        self.take(key).is_some()
+        let Some(entry) = self.take(key) else { return false };
+        let bytes = entry.memory_bytes();
+        discard(entry, bytes);
+        true
+    }
+
+    /// Nothing is left.
+    pub(crate) fn clear(&mut self) {
+        let before = std::mem::take(self);
+        let bytes = before.memory;
+        discard(before, bytes);
     }
 
     /// What was `from` is `to`, with value and expiry; `false` when `from` is missing.

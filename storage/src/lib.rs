@@ -13,8 +13,11 @@ pub mod long_double;
 pub mod mutation;
 /// The data types: what a key can hold.
 pub mod types;
-/// The keys of one slot.
+/// A list that is nearly always of one.
 mod few;
+/// Memory of huge values is given back beside the commands.
+mod discard;
+/// The keys of one slot.
 pub mod keyspace;
 /// apply(keyspace, mutation): the only place where state changes.
 pub mod apply;

@@ -73,6 +73,17 @@ pub fn run_on_all(name: &str, count: usize, work: &(impl Fn() + Sync)) -> io::Re
     })
 }
 
+/// From now on the calling thread runs when the others leave it time: its work is never waited for. Only advice: where the
+/// system does not take it, the thread runs as it did.
+pub fn give_way() {
+    const NICENESS: i32 = 10;
+    // On Linux niceness is the thread's own.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(NICENESS) {
+        tracing::debug!(%error, "a thread cannot be made to give way");
+    }
+}
+
 /// Lets time pass.
 ///
 /// # Panics
