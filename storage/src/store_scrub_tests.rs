@@ -34,6 +34,8 @@ fn fill(store: &Store, round: u32) {
         let end = slots.commit().unwrap();
         store.log().write_up_to(end).unwrap();
     }
+    // What is full is sealed then, and not only when the log's thread comes to it.
+    store.log().sync().unwrap();
 }
 
 fn pass(store: &Store) {

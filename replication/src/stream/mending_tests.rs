@@ -37,6 +37,9 @@ async fn pair() -> (Node, Node) {
     master.fill(0..2000);
     replica.follows(&master, 1).await;
     replica.catches_up_with(&master).await;
+    // What is full is sealed then, and not only when their threads come to it.
+    master.store.log().sync().unwrap();
+    replica.store.log().sync().unwrap();
     assert!(master.store.log().sealed().len() > 3 && replica.store.log().sealed().len() > 3);
     (master, replica)
 }

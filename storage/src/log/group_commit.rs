@@ -388,7 +388,7 @@ impl Log {
         }
     }
 
-    /// Has the disk begin to write what stands in the active segment. The sync finds it done then; what cannot be begun it does.
+    /// Has the disk begin to write what stands in the active segment; the sync finds it done then.
     fn begin_write_out(&self) {
         let (file, mut range) = {
             let mut writer = self.writer.lock();
@@ -396,7 +396,11 @@ impl Log {
         };
         while !range.is_empty() {
             let length = WRITE_OUT_BYTES.min(range.end - range.start);
-            file.begin_write_out(range.start, length);
+            if let Err(error) = file.begin_write_out(range.start, length) {
+                // As with a sync; latched, and logged where it was.
+                let _known_to_all = self.failed_for_good("beginning to write the log to disk", &error);
+                return;
+            }
             range.start += length;
             if !range.is_empty() {
                 self.rest();

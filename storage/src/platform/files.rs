@@ -6,6 +6,7 @@ use std::path::Path;
 
 #[cfg(feature = "simulation")]
 use super::simulation::disk::{self, Open};
+use crate::sync_file_range;
 
 #[derive(Debug)]
 enum Place {
@@ -105,16 +106,28 @@ impl File {
     }
 
     /// Has the kernel begin to write these bytes to the disk. Nothing is durable by that; a later [`Self::sync_data`] finds less to
-    /// do. Where it cannot be begun, that one does it all.
-    pub fn begin_write_out(&self, offset: u64, length: u64) {
+    /// do. Where the kernel has no such call, that one does it all.
+    ///
+    /// # Errors
+    /// What the disk said: as with a sync, what was written may be lost, and no later sync need say so.
+    pub fn begin_write_out(&self, offset: u64, length: u64) -> io::Result<()> {
+        #[cfg(test)]
+        faults::check(&self.path, faults::Operation::WriteOut)?;
         match &self.place {
-            Place::Real(file) => {
-                if let Err(error) = crate::sync_file_range::begin_write_out(file, offset, length) {
-                    tracing::debug!(%error, "the kernel does not begin to write a file");
+            Place::Real(file) => match sync_file_range::begin_write_out(file, offset, length) {
+                // Old, or forbidden where system calls are filtered.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied
+                    ) =>
+                {
+                    Ok(())
                 }
-            }
+                begun => begun,
+            },
             #[cfg(feature = "simulation")]
-            Place::Simulated(_) => {}
+            Place::Simulated(_) => Ok(()),
         }
     }
 
@@ -341,6 +354,8 @@ pub mod faults {
         Write,
         /// fdatasync and fsync.
         Sync,
+        /// Beginning to write early.
+        WriteOut,
     }
 
     static FAILING: Mutex<Vec<(PathBuf, Operation, i32)>> = Mutex::new(Vec::new());

@@ -33,6 +33,17 @@ fn a_megabyte_is_written_out_and_its_last_page_left_for_the_next_record() {
 }
 
 #[test]
+fn a_disk_that_fails_while_it_begins_to_write_fails_the_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = every_second(directory.path());
+    faults::fail(directory.path(), Operation::WriteOut, libc::EIO);
+    append(&log, 5, &vec![7; 1 << 20]);
+    until("the log has failed", || log.is_poisoned());
+    faults::heal(directory.path());
+    assert!(log.append(&mut record(5, 1, 0, b"more")).is_err(), "nothing is taken any more");
+}
+
+#[test]
 fn a_log_that_is_written_out_all_the_time_is_synced_all_the_same() {
     let directory = tempfile::tempdir().unwrap();
     let log = every_second(directory.path());
