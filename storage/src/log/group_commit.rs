@@ -1,8 +1,9 @@
 //! fdatasync off the workers: one thread makes durable what was written meanwhile, as often as `appendfsync` says. Execution
 //! and writes go on while an fdatasync is in flight. Under `everysec` it also has the disk begin to write early, a megabyte at a
-//! time: an fdatasync of a second's records at once took the processor from the worker beside it for 4 ms and more. Under `always` the thread writes too, what was appended meanwhile with each
-//! sync: a write can stand still for milliseconds while the file system commits the sync before it, and no reply waits for
-//! less than its sync anyway. In a simulated world a task takes the thread's place.
+//! time: an fdatasync of a second's records at once took the processor from the worker beside it for 4 ms and more. Under
+//! `always` the thread writes too, what was appended meanwhile with each sync: a write can stand still for milliseconds while the
+//! file system commits the sync before it, and no reply waits for less than its sync anyway. In a simulated world a task takes
+//! the thread's place.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -22,10 +23,10 @@ use crate::platform::threads::{self, JoinHandle};
 
 /// `appendfsync everysec`
 const PERIOD: Duration = Duration::from_secs(1);
-/// The disk begins to write when there is this much: some 200 µs of a processor.
-const WRITE_OUT_BYTES: u64 = 1 << 20;
 /// Between two tries to write on a full disk.
 const NO_SPACE_PERIOD: Duration = Duration::from_millis(200);
+/// The disk begins to write when there is this much: some 200 µs of a processor.
+const WRITE_OUT_BYTES: u64 = 1 << 20;
 
 #[derive(Default)]
 struct State {
