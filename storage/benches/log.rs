@@ -69,13 +69,18 @@ fn records(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What a record holds the log's one lock for, that on the records not yet written: more workers than fit into it wait for it.
-fn append(criterion: &mut Criterion) {
+fn new_log() -> (tempfile::TempDir, std::sync::Arc<Log>) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let config = LogConfig { fsync: FsyncPolicy::No, ..LogConfig::default() };
     let mut nobody = |_: &RecordView<'_>| -> Result<(), VisitError> { Ok(()) };
     let open = Log::open(directory.path(), ShardId([9; 20]), &config, Lsn::ZERO, Lsn::ZERO, &mut nobody);
     let (log, _) = open.expect("a new log");
+    (directory, log)
+}
+
+/// What a record holds the log's one lock for, that on the records not yet written: more workers than fit into it wait for it.
+fn append(criterion: &mut Criterion) {
+    let (_directory, log) = new_log();
     let mut record = Vec::new();
     encode_record(&mut record, &header(7, 1), &body());
     criterion.benchmark_group("log").bench_function("append of a SET", |bencher| {
@@ -99,11 +104,7 @@ fn append(criterion: &mut Criterion) {
 }
 
 fn segments(criterion: &mut Criterion) {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let config = LogConfig { fsync: FsyncPolicy::No, ..LogConfig::default() };
-    let mut nobody = |_: &RecordView<'_>| -> Result<(), VisitError> { Ok(()) };
-    let open = Log::open(directory.path(), ShardId([9; 20]), &config, Lsn::ZERO, Lsn::ZERO, &mut nobody);
-    let (log, _) = open.expect("a new log");
+    let (directory, log) = new_log();
     let body = body();
     let mut batch = Vec::new();
     for number in 0..SCANNED {

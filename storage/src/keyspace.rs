@@ -186,7 +186,7 @@ impl Keyspace {
         let mut huge = None;
         let known = self.change_entry(hash, key, |entry| {
             let expires_at_ms = after(expiry, entry.expires_at_ms());
-            let bytes = entry.memory_bytes();
+            let bytes = bytes_to_discard(entry);
             if bytes >= DISCARD_BYTES {
                 let other = Entry::with_string(key, string, expires_at_ms, clock::coarse_seconds());
                 huge = Some((std::mem::replace(entry, other), bytes));
@@ -328,7 +328,7 @@ impl Keyspace {
     /// The key is gone; `false` when it was missing.
     pub(crate) fn remove(&mut self, key: &[u8]) -> bool {
         let Some(entry) = self.take(key) else { return false };
-        let bytes = entry.memory_bytes();
+        let bytes = bytes_to_discard(&entry);
         discard(entry, bytes);
         true
     }
@@ -347,6 +347,11 @@ impl Keyspace {
         self.enter(hash_of(to), entry.renamed(to));
         true
     }
+}
+
+/// What freeing it is about: a string's one piece of memory, however long, is nothing to put off.
+fn bytes_to_discard(entry: &Entry) -> usize {
+    if matches!(entry.value(), ValueRef::String(_)) { 0 } else { entry.memory_bytes() }
 }
 
 /// The expiry after a write.

@@ -15,7 +15,7 @@ pub mod mutation;
 pub mod types;
 /// A list that is nearly always of one.
 mod few;
-/// Memory of huge values is given back beside the commands.
+/// Memory of huge collections is given back beside the commands.
 mod discard;
 /// The keys of one slot.
 pub mod keyspace;

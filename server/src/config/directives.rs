@@ -94,7 +94,7 @@ const fn text(name: &'static str, default: &'static str) -> Directive {
 const LOG_INSTEAD: &str = "the write-ahead log and checkpoints take the place of RDB and AOF files";
 const OWN_LAYOUT: &str = "holdfast chooses its memory layouts itself";
 const NO_FORK: &str = "holdfast never forks";
-const NO_LAZY: &str = "huge values are always freed by a thread of their own, small ones at once";
+const NO_LAZY: &str = "huge collections are always freed by a thread of their own, all else at once";
 const STREAMED: &str = "the shard's log is streamed: no backlog, no RDB transfer";
 const BY_LOG: &str = "promotion goes by the freshest log";
 const CLUSTER_SECRET: &str = "nodes show each other cluster-secret";
