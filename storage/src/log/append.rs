@@ -449,13 +449,6 @@ impl Log {
         Ok(())
     }
 
-    /// Writes the durable mark into the active segment; the next sync makes it durable.
-    pub(super) fn write_mark(&self, durable: Lsn) -> io::Result<()> {
-        let mut writer = self.writer.lock();
-        writer.mark = Mark { counter: writer.mark.counter + 1, durable_lsn: durable, boot: self.boot };
-        writer.marked_file().write_all_at(&writer.mark.encode(), writer.mark.offset())
-    }
-
     /// An operation failed: a full disk is waited out, anything else is for good.
     pub(super) fn failed(&self, what: &str, error: &io::Error) -> AppendError {
         if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {

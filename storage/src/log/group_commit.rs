@@ -73,6 +73,8 @@ pub(super) struct GroupCommit {
     pub(super) exclusive: Mutex<()>,
     fsyncs: AtomicU64,
     last_fsync_us: AtomicU64,
+    /// When the durable mark was written, of the monotonic clock.
+    pub(super) marked_at_us: AtomicU64,
 }
 
 impl GroupCommit {
@@ -88,6 +90,7 @@ impl GroupCommit {
             exclusive: Mutex::new(()),
             fsyncs: AtomicU64::new(0),
             last_fsync_us: AtomicU64::new(0),
+            marked_at_us: AtomicU64::new(0),
         }
     }
 
@@ -211,17 +214,13 @@ fn run(commit: &GroupCommit, log: &Weak<Log>) {
         match work {
             Work::Stop => return,
             Work::WriteOut => log.begin_write_out(),
-            Work::Sync => due_us = due_us_in(turn(commit, &log, || log.sync())),
+            Work::Sync => due_us = due_us_in(turn(&log, || log.sync_up_to(Lsn(u64::MAX)))),
         }
     }
 }
 
 /// Does what is due, once; returns how long to wait for more.
-fn turn(
-    commit: &GroupCommit,
-    log: &Log,
-    sync: impl FnOnce() -> Result<Lsn, AppendError>,
-) -> Option<Duration> {
+fn turn(log: &Log, sync: impl FnOnce() -> Result<Lsn, AppendError>) -> Option<Duration> {
     let period = match log.health() {
         LogHealth::Poisoned(_) => None,
         LogHealth::NoSpace => {
@@ -231,11 +230,9 @@ fn turn(
         LogHealth::Good => {
             log.write_what_was_handed_over();
             let is_due = log.positions.durable_lsn() < log.positions.written_lsn();
-            if is_due && sync().is_err() {
-                None
-            } else {
-                (commit.policy() == FsyncPolicy::EverySecond).then_some(PERIOD)
-            }
+            let is_mark_due = || log.until_mark().is_some_and(|until| until.is_zero());
+            let has_failed = is_due && sync().is_err() || is_mark_due() && log.catch_up_with_mark().is_err();
+            if has_failed { None } else { log.until_mark() }
         }
     };
     if log.health() == LogHealth::NoSpace {
@@ -269,7 +266,7 @@ mod simulated {
                 period = Some(Duration::ZERO);
                 continue;
             }
-            period = turn(&commit, &log, || log.sync_up_to(target));
+            period = turn(&log, || log.sync_up_to(target));
         }
     }
 
@@ -331,11 +328,14 @@ impl Log {
     /// # Errors
     /// When the disk fails: the log takes nothing more then.
     pub fn sync(&self) -> Result<Lsn, AppendError> {
-        self.sync_up_to(Lsn(u64::MAX))
+        let durable = self.sync_up_to(Lsn(u64::MAX))?;
+        self.catch_up_with_mark()?;
+        Ok(durable)
     }
 
-    /// As [`Self::sync`]; what lies above `limit` may be durable then, but counts as such only after the next sync.
-    fn sync_up_to(&self, limit: Lsn) -> Result<Lsn, AppendError> {
+    /// As [`Self::sync`], but that the mark may follow a little later; what lies above `limit` may be durable then, but counts as such
+    /// only after the next sync.
+    pub(super) fn sync_up_to(&self, limit: Lsn) -> Result<Lsn, AppendError> {
         let _exclusive = self.commit.exclusive.lock();
         if let LogHealth::Poisoned(reason) = self.health() {
             return Err(AppendError::Poisoned(reason));
@@ -356,7 +356,9 @@ impl Log {
         self.settle_synced(&active)?;
         self.commit.last_fsync_us.store(clock::monotonic_us() - started_us, Ordering::Relaxed);
         self.commit.fsyncs.fetch_add(1, Ordering::Relaxed);
-        self.write_mark(target).map_err(|error| self.failed_for_good("writing the durable mark", &error))?;
+        if self.until_next_mark().is_zero() {
+            self.mark(target)?;
+        }
         self.positions.set_durable(target);
         self.prepare_next();
         Ok(target)

@@ -26,6 +26,8 @@ pub mod recovery;
 pub mod reader;
 /// Which part of the log must be kept.
 pub mod retention;
+/// What the disk is known to hold, and when it is told so.
+mod durable_mark;
 /// fdatasync off the workers.
 mod group_commit;
 /// Taking and writing records.

@@ -2,6 +2,7 @@
 
 mod closed;
 mod damage;
+mod durable_mark;
 mod rotation;
 mod trouble;
 mod write_out;
