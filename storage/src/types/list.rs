@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::limits::is_small_list;
 use super::packed::{Items, Packed};
+use super::tail_places::TailPlaces;
 use super::thin::{Either, Kind, Thin};
 use crate::mutation::ListEnd;
 
@@ -27,6 +28,8 @@ struct Nodes {
     length: usize,
     /// Bytes of the nodes' elements.
     bytes: usize,
+    /// Of the last node.
+    tail: TailPlaces,
 }
 
 impl Default for List {
@@ -84,6 +87,11 @@ impl List {
             Kind::First(packed) => packed.item(index),
             Kind::Second(nodes) => {
                 let nodes = nodes.header();
+                if index + 1 == nodes.length
+                    && let (Some(start), Some(last)) = (nodes.tail.last(), nodes.nodes.back())
+                {
+                    return Some(last.packed.item_at(start));
+                }
                 let (node, place) = (index < nodes.length).then(|| nodes.locate(index))?;
                 nodes.nodes[node].packed.item(place)
             }
@@ -122,7 +130,8 @@ impl List {
         if let Kind::First(packed) = self.0.view_mut() {
             let packed = std::mem::replace(packed, Packed::empty());
             let (length, bytes) = (packed.count(), packed.len());
-            let nodes = Nodes { nodes: [Node::of(packed)].into(), length, bytes };
+            let nodes =
+                Nodes { nodes: [Node::of(packed)].into(), length, bytes, tail: TailPlaces::default() };
             self.0 = Either::second(Thin::new(nodes, (), &[]));
         }
         match self.0.view_mut() {
@@ -253,6 +262,7 @@ impl Nodes {
     }
 
     fn push(&mut self, end: ListEnd, item: &[u8]) {
+        let is_only = self.nodes.len() <= 1;
         let node = match end {
             ListEnd::Left => self.nodes.front_mut(),
             ListEnd::Right => self.nodes.back_mut(),
@@ -261,8 +271,16 @@ impl Nodes {
             Some(node) if !is_full(&node.packed, item) => {
                 let before = node.packed.len();
                 match end {
-                    ListEnd::Left => node.packed.insert(0, item),
-                    ListEnd::Right => node.packed.push(item),
+                    ListEnd::Left => {
+                        node.packed.insert(0, item);
+                        if is_only {
+                            self.tail.forget();
+                        }
+                    }
+                    ListEnd::Right => {
+                        node.packed.push(item);
+                        self.tail.push(before);
+                    }
                 }
                 node.count += 1;
                 self.bytes += node.packed.len() - before;
@@ -272,16 +290,35 @@ impl Nodes {
                 self.bytes += node.packed.len();
                 match end {
                     ListEnd::Left => self.nodes.push_front(node),
-                    ListEnd::Right => self.nodes.push_back(node),
+                    ListEnd::Right => {
+                        self.nodes.push_back(node);
+                        self.tail.forget();
+                        self.tail.push(0);
+                    }
                 }
             }
         }
         self.length += 1;
     }
 
+    /// Takes the last element of many off.
+    fn pop_last(&mut self) -> bool {
+        let Some(node) = self.nodes.back_mut().filter(|node| node.count > 1) else { return false };
+        let (before, start) = (node.packed.len(), self.tail.pop(&node.packed));
+        node.packed.cut_last(start);
+        node.count -= 1;
+        self.bytes -= before - start;
+        self.length -= 1;
+        true
+    }
+
     fn pop(&mut self, end: ListEnd, count: usize) {
+        if end == ListEnd::Right && count == 1 && self.pop_last() {
+            return;
+        }
         let mut left = count.min(self.length);
         self.length -= left;
+        self.tail.forget();
         while left > 0 {
             let node = match end {
                 ListEnd::Left => self.nodes.front_mut(),
@@ -315,6 +352,7 @@ impl Nodes {
 
     fn set(&mut self, index: usize, item: &[u8]) {
         let (node, place) = self.locate(index);
+        self.tail.forget();
         let packed = &mut self.nodes[node].packed;
         let before = packed.len();
         packed.set(place, item);
@@ -352,6 +390,7 @@ impl Nodes {
             return self.push(ListEnd::Right, item);
         }
         let (mut node, mut place) = self.locate(index);
+        self.tail.forget();
         if is_full(&self.nodes[node].packed, item) {
             if place > 0 {
                 let tail = Node::of(self.nodes[node].packed.split_off(place));
@@ -379,6 +418,7 @@ impl Nodes {
 
     fn remove(&mut self, indexes: &[u64]) {
         let (mut rest, mut first) = (indexes, 0);
+        self.tail.forget();
         for node in &mut self.nodes {
             let count = node.count as usize;
             let here = rest.partition_point(|&index| (index as usize) < first + count);
@@ -410,6 +450,7 @@ mod tests {
         if let Kind::Second(nodes) = list.0.view() {
             let nodes = nodes.header();
             assert!(nodes.nodes.len() > 1, "one node is no node");
+            nodes.tail.check(&nodes.nodes.back().unwrap().packed);
             assert_eq!(nodes.length, nodes.nodes.iter().map(|node| node.count as usize).sum::<usize>());
             assert_eq!(nodes.bytes, nodes.nodes.iter().map(|node| node.packed.len()).sum::<usize>());
             assert!(

@@ -21,6 +21,8 @@ pub mod rank_tree;
 mod arena;
 /// Field → value.
 pub mod hash;
+/// Where the last elements of a list's last node stand.
+mod tail_places;
 /// A sequence with two ends.
 pub mod list;
 /// Members without order.

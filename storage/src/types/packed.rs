@@ -180,8 +180,30 @@ impl<C: Count> Thin<(), C> {
         self.items().nth(index)
     }
 
+    /// How many bytes each string takes, its header included.
+    pub(super) fn lengths(&self) -> impl Iterator<Item = usize> {
+        let mut rest = self.bytes();
+        std::iter::from_fn(move || {
+            let (length, header) = (!rest.is_empty()).then(|| take_length(rest))?;
+            rest = &rest[header + length..];
+            Some(header + length)
+        })
+    }
+
+    /// The string that begins, header first, at this offset.
+    pub(super) fn item_at(&self, start: usize) -> &[u8] {
+        let (length, header) = take_length(&self.bytes()[start..]);
+        &self.bytes()[start + header..][..length]
+    }
+
+    /// Takes off the last string, which begins at this offset.
+    pub(super) fn cut_last(&mut self, start: usize) {
+        self.resize(start);
+        self.word_mut().change(-1);
+    }
+
     /// Where the string at `index` begins, header first; where the run ends for the count.
-    fn start(&self, index: usize) -> usize {
+    pub(super) fn start(&self, index: usize) -> usize {
         let bytes = self.bytes();
         if self.word().known() == Some(index) {
             return bytes.len();
