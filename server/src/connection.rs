@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
+use holdfast_storage::look_ahead::{MemberWords, Members, fetch_members};
 use tokio::io::AsyncReadExt;
 
 use crate::clients::ClientInfo;
 use crate::command::errors::CommandError;
 use crate::platform::{self, OwnedReadHalf, TcpStream};
 use crate::reply_gate::{Outlet, Output};
-use crate::resp::{ReplyWriter, RequestParser, peek_key};
+use crate::resp::{Peeked, ReplyWriter, RequestParser, peek};
 use crate::run::{self, Outcome, RunScratch};
 use crate::session::Session;
 use crate::worker::Worker;
@@ -268,9 +269,11 @@ impl Connection {
 
 /// Has the memory fetched that the next requests of a pipeline need; returns the length of those that were looked at.
 fn look_ahead(worker: &Worker, bytes: &[u8], scratch: &mut RunScratch) -> usize {
-    let (mut at, mut last) = (0, None);
-    while !scratch.ahead.is_full() {
-        let Some((key, length)) = peek_key(&bytes[at..]) else {
+    let slots = worker.node.store.slots();
+    let (mut at, mut last, mut members) = (0, None, Members::new());
+    let mut is_one_key = true;
+    while !scratch.ahead.is_full() && members.len() < members.inline_size() {
+        let Some(Peeked { key, next, last: last_word, length }) = peek(&bytes[at..]) else {
             // The rest is not there yet, or goes the long way.
             at = bytes.len();
             break;
@@ -278,12 +281,24 @@ fn look_ahead(worker: &Worker, bytes: &[u8], scratch: &mut RunScratch) -> usize 
         if let Some(key) = key
             && last != Some(key)
         {
+            is_one_key &= last.is_none();
             scratch.ahead.add(key);
             last = Some(key);
         }
+        if let Some(next) = next
+            && is_one_key
+        {
+            members.push(MemberWords { next, last: last_word });
+        }
         at += length;
     }
-    scratch.ahead.fetch(worker.node.store.slots());
+    scratch.ahead.fetch(slots);
+    if let Some(key) = last
+        && is_one_key
+        && members.len() > 1
+    {
+        fetch_members(slots, key, &members);
+    }
     at
 }
 

@@ -165,8 +165,7 @@ impl Keyspace {
             return;
         }
         if let Some(at_ms) = before {
-            let rank = self.expiries.rank(|known| *known < (at_ms, hash));
-            let gone = self.expiries.remove(rank);
+            let gone = self.expiries.remove_last(|known| *known <= (at_ms, hash));
             assert_eq!(gone, (at_ms, hash), "every expiry is in the index");
         }
         if let Some(at_ms) = after {

@@ -305,16 +305,19 @@ impl Slots {
 
     /// Begins to fetch the line of a slot's table that has the key of this hash, unless somebody uses the slot.
     pub(crate) fn prefetch_line(&self, id: SlotId, hash: u64) {
+        self.peek_unheld(id, |slot| slot.keyspace.keys.prefetch_home(hash));
+    }
+
+    /// Looks at a slot, unless somebody uses it.
+    pub(crate) fn peek_unheld(&self, id: SlotId, look: impl FnOnce(&Slot)) {
         if let Some(slot) = self.slots[id.index()].try_lock() {
-            slot.keyspace.keys.prefetch_home(hash);
+            look(&slot);
         }
     }
 
     /// Begins to fetch what that line says to be of this hash, unless somebody uses the slot.
     pub(crate) fn prefetch_entry(&self, id: SlotId, hash: u64) {
-        if let Some(slot) = self.slots[id.index()].try_lock() {
-            slot.keyspace.keys.prefetch_elements(&Own, hash);
-        }
+        self.peek_unheld(id, |slot| slot.keyspace.keys.prefetch_elements(&Own, hash));
     }
 
     /// Number of keys in all slots.

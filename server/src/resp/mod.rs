@@ -8,4 +8,4 @@ pub mod request;
 pub mod reply;
 
 pub use reply::{Deferred, Protocol, ReplyWriter};
-pub use request::{Arguments, Limits, ProtocolError, Request, RequestParser, peek_key};
+pub use request::{Arguments, Limits, Peeked, ProtocolError, Request, RequestParser, peek};

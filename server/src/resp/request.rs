@@ -326,21 +326,38 @@ fn whole<'a>(bytes: &'a [u8], limits: &Limits) -> Option<Request<'a>> {
     Some(Request { arguments, length: at })
 }
 
-/// The second word of the request at the front, where most commands have their (first) key, and the request's length. Only of one
-/// that is there as a whole and has nothing out of the ordinary about it; whether it may be sent at all is not looked at.
-pub fn peek_key(bytes: &[u8]) -> Option<(Option<&[u8]>, usize)> {
+/// The request at the front, as far as it is looked at before it is run.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Peeked<'b> {
+    /// Its second word, where most commands have their (first) key.
+    pub key: Option<&'b [u8]>,
+    /// The word behind that.
+    pub next: Option<&'b [u8]>,
+    /// The last word.
+    pub last: &'b [u8],
+    /// Bytes of the request.
+    pub length: usize,
+}
+
+/// Looks at the request at the front. Only at one that is there as a whole and has nothing out of the ordinary about it; whether it
+/// may be sent at all is not looked at.
+pub fn peek(bytes: &[u8]) -> Option<Peeked<'_>> {
     let (count, mut at) = short_number(bytes, b'*')?;
-    let mut key = None;
+    let mut peeked = Peeked::default();
     for index in 0..count {
         let rest = bytes.get(at..)?;
         let (length, start) = short_number(rest, b'$')?;
         let word = rest.get(start..start + length + 2)?;
-        if index == 1 {
-            key = Some(&word[..length]);
+        peeked.last = &word[..length];
+        match index {
+            1 => peeked.key = Some(peeked.last),
+            2 => peeked.next = Some(peeked.last),
+            _ => {}
         }
         at += start + length + 2;
     }
-    Some((key, at))
+    peeked.length = at;
+    Some(peeked)
 }
 
 /// The number of one to three digits behind `kind` at the front, when its whole line is there, and the line's length.

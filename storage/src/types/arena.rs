@@ -45,6 +45,12 @@ impl Keys<u32> for Arena {
     fn prefetch(&self, number: &u32) {
         prefetch(&self.places[*number as usize]);
     }
+
+    fn prefetch_behind(&self, number: &u32) {
+        if let Place::Taken { member, .. } = &self.places[*number as usize] {
+            member.prefetch();
+        }
+    }
 }
 
 impl Arena {

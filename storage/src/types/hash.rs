@@ -2,7 +2,7 @@
 
 use super::limits::{HASH_MAX_LISTPACK_ENTRIES, HASH_MAX_LISTPACK_VALUE};
 use super::packed::{Items, Length, Uncounted, take_length};
-use super::table::{Keyed, Own, Table, hash_of};
+use super::table::{Keyed, Own, Table, hash_of, hashes_of};
 use super::thin::{Either, Kind, Thin};
 
 /// Length of the field (LEB128), field, value.
@@ -122,6 +122,13 @@ impl Hash {
                 None
             }
             Kind::Second(fields) => fields.header().table.get(&Own, field).map(|field| field.parts().1),
+        }
+    }
+
+    /// Begins to fetch what lookups of these fields will read.
+    pub(crate) fn prefetch<'f>(&self, fields: impl Iterator<Item = &'f [u8]>) {
+        if let Kind::Second(large) = self.0.view() {
+            large.header().table.prefetch(&Own, &hashes_of(fields));
         }
     }
 

@@ -104,38 +104,36 @@ impl<T: Copy> Node<T> {
         }
     }
 
-    /// Removes the element with this rank.
-    fn remove(&mut self, mut rank: usize) -> T {
+    /// Removes the last element that is `upto`.
+    fn remove_last(&mut self, upto: &impl Fn(&T) -> bool) -> T {
         match self {
-            Self::Leaf(elements) => elements.remove(rank),
+            Self::Leaf(elements) => {
+                let after = elements.partition_point(upto);
+                elements.remove(after.checked_sub(1).expect("the first element at least is `upto`"))
+            }
             Self::Inner(children) => {
-                let index = child_of_rank(children, &mut rank);
-                let child = &mut children[index];
-                let element = child.node.remove(rank);
-                child.count -= 1;
-                match child.node.first() {
-                    Some(first) => {
-                        child.first = first;
-                        put_together(children, index);
-                    }
-                    None => drop(children.remove(index)),
-                }
+                let index = children[1..].partition_point(|child| upto(&child.first));
+                let element = children[index].node.remove_last(upto);
+                one_less(children, index);
                 element
             }
         }
     }
 
-    /// Puts another element in the place of the one with this rank.
-    fn replace(&mut self, mut rank: usize, element: T) {
+    /// Puts another element in the place of the last one that is `upto`, which is returned.
+    fn replace_last(&mut self, upto: &impl Fn(&T) -> bool, element: T) -> T {
         match self {
-            Self::Leaf(elements) => elements[rank] = element,
+            Self::Leaf(elements) => {
+                let after = elements.partition_point(upto);
+                let place = after.checked_sub(1).expect("the first element at least is `upto`");
+                std::mem::replace(&mut elements[place], element)
+            }
             Self::Inner(children) => {
-                let index = child_of_rank(children, &mut rank);
+                let index = children[1..].partition_point(|child| upto(&child.first));
                 let child = &mut children[index];
-                if rank == 0 {
-                    child.first = element;
-                }
-                child.node.replace(rank, element);
+                let gone = child.node.replace_last(upto, element);
+                child.first = child.node.first().expect("no node but the root is empty");
+                gone
             }
         }
     }
@@ -150,6 +148,19 @@ fn child_of_rank<T>(children: &[Child<T>], rank: &mut usize) -> usize {
         }
     }
     unreachable!("ranks are below the length")
+}
+
+/// An element of this child was removed.
+fn one_less<T: Copy>(children: &mut Vec<Child<T>>, index: usize) {
+    let child = &mut children[index];
+    child.count -= 1;
+    match child.node.first() {
+        Some(first) => {
+            child.first = first;
+            put_together(children, index);
+        }
+        None => drop(children.remove(index)),
+    }
 }
 
 /// Puts a child that has become narrow together with a neighbour, when they fit well into one node.
@@ -226,13 +237,18 @@ impl<T: Copy> RankTree<T> {
         self.length += 1;
     }
 
-    /// Removes the element with this rank.
+    /// Removes the last of the elements that are `upto`: those up to some place are, those after it are not.
     ///
     /// # Panics
-    /// When the rank is not below the length; the same for [`Self::replace`].
-    pub fn remove(&mut self, rank: usize) -> T {
-        assert!(rank < self.length);
-        let element = self.root.remove(rank);
+    /// When none is.
+    pub fn remove_last(&mut self, upto: impl Fn(&T) -> bool) -> T {
+        let element = self.root.remove_last(&upto);
+        self.lower();
+        element
+    }
+
+    /// An element is gone: a root of one child is none.
+    fn lower(&mut self) {
         self.length -= 1;
         while let Node::Inner(children) = &mut self.root
             && children.len() == 1
@@ -243,13 +259,14 @@ impl<T: Copy> RankTree<T> {
         if self.length == 0 {
             self.root = Node::Leaf(Vec::new());
         }
-        element
     }
 
-    /// Puts another element in the place of the one with this rank.
-    pub fn replace(&mut self, rank: usize, element: T) {
-        assert!(rank < self.length);
-        self.root.replace(rank, element);
+    /// Puts another element, which has the same place, where the last of those is that are `upto`; returns what was there.
+    ///
+    /// # Panics
+    /// When none is.
+    pub fn replace_last(&mut self, upto: impl Fn(&T) -> bool, element: T) -> T {
+        self.root.replace_last(&upto, element)
     }
 
     /// The elements from this rank on, upwards.
@@ -359,7 +376,7 @@ mod tests {
                 let before = |known: &u32| *known < number;
                 match model.binary_search(&number) {
                     Ok(at) if dice.u32(..10) < if round % 2 == 0 { 2 } else { 9 } => {
-                        assert_eq!(tree.remove(tree.rank(before)), model.remove(at));
+                        assert_eq!(tree.remove_last(|known| *known <= number), model.remove(at));
                     }
                     Ok(at) => assert_eq!((tree.rank(before), tree.get(at)), (at, Some(number))),
                     Err(at) if round % 2 == 0 => {
@@ -368,7 +385,7 @@ mod tests {
                     }
                     Err(at) if !model.is_empty() => {
                         let near = model.remove(at % model.len());
-                        assert_eq!(tree.remove(tree.rank(|known| *known < near)), near);
+                        assert_eq!(tree.remove_last(|known| *known <= near), near);
                     }
                     Err(_) => {}
                 }
@@ -389,7 +406,9 @@ mod tests {
     fn a_replaced_element_is_found_by_what_took_its_place() {
         let mut tree = RankTree::default();
         (0..5_000u32).for_each(|number| tree.insert(number * 2, |known| *known < number * 2));
-        (0..5_000).for_each(|rank| tree.replace(rank as usize, rank * 2 + 1));
+        for rank in 0..5_000 {
+            assert_eq!(tree.replace_last(|known| *known <= rank * 2, rank * 2 + 1), rank * 2);
+        }
         check(&tree.root, true);
         assert!((0..5_000).all(|rank| tree.rank(|known| *known < rank * 2 + 1) == rank as usize));
     }
@@ -403,7 +422,7 @@ mod tests {
         }
         check(&tree.root, true);
         assert_eq!((tree.rank(|known| *known < 9), tree.rank(|known| *known <= 9)), (1_000, 2_000));
-        (0..500).for_each(|_| assert_eq!(tree.remove(tree.rank(|known| *known < 7)), 7));
+        (0..500).for_each(|_| assert_eq!(tree.remove_last(|known| *known <= 7), 7));
         assert_eq!(tree.rank(|known| *known < 9), 500);
     }
 

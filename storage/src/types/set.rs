@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::limits::{SET_MAX_INTSET_ENTRIES, SET_MAX_LISTPACK_ENTRIES, SET_MAX_LISTPACK_VALUE};
 use super::packed::Packed;
-use super::table::{Keyed, Own, Table, hash_of};
+use super::table::{Keyed, Own, Table, hash_of, hashes_of};
 use super::thin::{Either, Kind, Thin};
 use crate::number::parse_i64;
 
@@ -129,6 +129,13 @@ impl Set {
                 None => run.position(member, 0, 1).is_some(),
             },
             Kind::Second(members) => members.header().table.get(&Own, member).is_some(),
+        }
+    }
+
+    /// Begins to fetch what lookups of these members will read.
+    pub(crate) fn prefetch<'m>(&self, members: impl Iterator<Item = &'m [u8]>) {
+        if let Kind::Second(large) = self.0.view() {
+            large.header().table.prefetch(&Own, &hashes_of(members));
         }
     }
 

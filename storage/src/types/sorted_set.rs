@@ -7,7 +7,7 @@ use super::arena::Arena;
 use super::limits::{ZSET_MAX_LISTPACK_ENTRIES, ZSET_MAX_LISTPACK_VALUE};
 use super::packed::{Integer, Items, Packed};
 use super::rank_tree::{RankTree, Walk};
-use super::table::{Keys, Table, hash_of};
+use super::table::{Table, hash_of, hashes_of};
 use super::thin::{Either, Kind, Thin};
 
 #[derive(Default)]
@@ -172,6 +172,14 @@ impl SortedSet {
         match self.0.view() {
             Kind::First(packed) => pairs(packed).find(|(name, _)| *name == member).map(|(_, score)| score),
             Kind::Second(ordered) => ordered.header().find(member).map(|(_, score)| score),
+        }
+    }
+
+    /// Begins to fetch what lookups of these members will read.
+    pub(crate) fn prefetch<'m>(&self, members: impl Iterator<Item = &'m [u8]>) {
+        if let Kind::Second(large) = self.0.view() {
+            let Ordered { arena, members: table, .. } = large.header();
+            table.prefetch(arena, &hashes_of(members));
         }
     }
 
@@ -346,6 +354,12 @@ impl SortedSet {
     }
 }
 
+/// Whether something stands at or before the member of this number.
+fn up_to<'a>(arena: &'a Arena, number: u32, place: (&'a [u8], f64)) -> impl Fn(&Ranked) -> bool + 'a {
+    let below = move |known: &[u8], other: f64| compare((known, other), place).is_lt();
+    move |ranked| ranked.number == number || ranked.is_before(arena, place.1, &below)
+}
+
 impl Ordered {
     fn find(&self, member: &[u8]) -> Option<(u32, f64)> {
         let number = *self.members.get(&self.arena, member)?;
@@ -361,7 +375,7 @@ impl Ordered {
         let added = match self.find(member) {
             Some((_, known)) if known == score => return Added::Same,
             Some((number, known)) => {
-                self.order.remove(self.rank(member, known));
+                self.leave_order(number, member, known);
                 self.arena.set_score(number, score);
                 (Added::Moved, number)
             }
@@ -378,19 +392,26 @@ impl Ordered {
         added.0
     }
 
+    /// Takes a member, which has this number and score, out of the ordered tree.
+    fn leave_order(&mut self, number: u32, member: &[u8], score: f64) {
+        let gone = self.order.remove_last(up_to(&self.arena, number, (member, score)));
+        assert_eq!(gone.number, number, "a member stands where its score says");
+    }
+
     fn remove(&mut self, member: &[u8]) -> bool {
         let Some((number, score)) = self.find(member) else { return false };
-        self.order.remove(self.rank(member, score));
+        self.leave_order(number, member, score);
         self.members.remove(&self.arena, hash_of(member), |&known| known == number);
         self.arena.remove(number);
         while let Some((last, to)) = self.arena.next_move() {
-            let (member, score) = self.arena.get(last);
-            let rank = self.rank(member, score);
-            let hash = hash_of(self.arena.key(&last));
+            let arena = &self.arena;
+            let (member, score) = arena.get(last);
+            let gone = self.order.replace_last(up_to(arena, last, (member, score)), Ranked::of(to, score));
+            assert_eq!(gone.number, last, "a member stands where its score says");
+            let hash = hash_of(member);
             if let Some(known) = self.members.find_mut(hash, |&known| known == last) {
                 *known = to;
             }
-            self.order.replace(rank, Ranked::of(to, score));
             self.arena.carry_out((last, to));
         }
         true

@@ -13,9 +13,11 @@ use std::sync::LazyLock;
 
 use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
+use smallvec::SmallVec;
 
 use super::chunked::Chunked;
 use super::chunks::Chunks;
+use super::prefetch::prefetch;
 use crate::platform::random;
 
 /// Elements of a segment before it splits: what a single insertion moves at most. It is what 32 lines of seven elements take
@@ -47,6 +49,14 @@ pub fn hash_of(key: &[u8]) -> u64 {
     hasher.finish()
 }
 
+/// Keys of one batch at most whose memory is fetched together: it has to stay in the processor's nearest memory until it is used.
+pub(crate) const BATCH_MAX: usize = 16;
+
+/// The hashes of the keys of a batch.
+pub(crate) fn hashes_of<'k>(keys: impl Iterator<Item = &'k [u8]>) -> SmallVec<[u64; BATCH_MAX]> {
+    keys.map(hash_of).collect()
+}
+
 /// The order in which scans walk: 48 bits of the hash, of which a segment's choice of a line uses the lowest first and its
 /// tags none.
 fn order_of(hash: u64) -> u64 {
@@ -74,6 +84,9 @@ pub trait Keys<T> {
 
     /// Begins to fetch what [`Keys::key`] will read.
     fn prefetch(&self, element: &T);
+
+    /// Begins to fetch what stands behind that, which this reads.
+    fn prefetch_behind(&self, _element: &T) {}
 }
 
 /// Elements have their keys themselves.
@@ -165,6 +178,19 @@ impl<T> Table<T> {
     /// [`Table::prefetch_home`] fetches.
     pub fn prefetch_elements(&self, keys: &impl Keys<T>, hash: u64) {
         self.segment_of(hash).likely(hash, |element| keys.prefetch(element));
+    }
+
+    /// Begins to fetch what lookups of keys of these hashes will read. A lookup is some reads of memory, each of which depends on the
+    /// one before; memory answers as many such reads at once as quickly as one, so they go stage by stage.
+    pub(crate) fn prefetch(&self, keys: &impl Keys<T>, hashes: &[u64]) {
+        if let Form::Many(many) = &self.0 {
+            hashes.iter().for_each(|&hash| prefetch(&many.segments[many.segment_index(order_of(hash))]));
+        }
+        hashes.iter().for_each(|&hash| self.prefetch_home(hash));
+        hashes.iter().for_each(|&hash| self.prefetch_elements(keys, hash));
+        for &hash in hashes {
+            self.segment_of(hash).likely(hash, |element| keys.prefetch_behind(element));
+        }
     }
 
     /// The element with this hash that `is_it`. Its key must not be changed.

@@ -247,13 +247,15 @@ fn a_peek_sees_the_key_and_the_length_that_parsing_finds() {
         let length = bytes.len();
         bytes.extend_from_slice(&encoded(&words(&mut dice)));
         let is_ordinary = arguments.iter().all(|word| word.len() < 1000);
-        match peek_key(&bytes) {
-            Some((key, found)) => {
+        match peek(&bytes) {
+            Some(found) => {
                 assert!(is_ordinary);
-                assert_eq!((key, found), (arguments.get(1).map(Vec::as_slice), length));
+                let word = |index: usize| arguments.get(index).map(Vec::as_slice);
+                let last = arguments.last().map_or(&[][..], Vec::as_slice);
+                assert_eq!(found, Peeked { key: word(1), next: word(2), last, length });
             }
             None => assert!(!is_ordinary),
         }
-        assert!(peek_key(&bytes[..dice.usize(..length)]).is_none(), "not there as a whole");
+        assert!(peek(&bytes[..dice.usize(..length)]).is_none(), "not there as a whole");
     }
 }
