@@ -17,7 +17,7 @@ use crate::clients::ClientInfo;
 use crate::command::errors::CommandError;
 use crate::platform::{self, OwnedReadHalf, TcpStream};
 use crate::reply_gate::{Outlet, Output};
-use crate::resp::{Peeked, ReplyWriter, RequestParser, peek};
+use crate::resp::{Batch, ReplyWriter, RequestParser};
 use crate::run::{self, Outcome, RunScratch};
 use crate::session::Session;
 use crate::worker::Worker;
@@ -159,47 +159,48 @@ impl Connection {
         scratch.begin_turn();
         let limits = scratch.request_limits(&self.session);
         let mut consumed = 0;
-        let mut looked_at = 0;
+        let mut batch = Batch::default();
         let pause = loop {
             if output.pending() > OUTPUT_PAUSE_BYTES * 16 {
                 // A pipeline of large replies: send some before making more.
                 break Pause::Hold(Box::pin(std::future::ready(())));
             }
-            match self.parser.next(bytes, &mut consumed, &limits) {
-                Ok(None) => break Pause::NeedInput,
-                Ok(Some(request)) => {
-                    let length = request.length();
-                    if consumed >= looked_at && consumed + length < bytes.len() {
-                        looked_at = consumed + look_ahead(&self.worker, &bytes[consumed..], &mut scratch);
+            if batch.is_empty() && self.parser.batch(&bytes[consumed..], &mut batch, &limits) {
+                look_ahead(&self.worker, &batch, &mut scratch);
+            }
+            let request;
+            let (arguments, length) = match batch.next() {
+                Some(next) => next,
+                None => match self.parser.next(bytes, &mut consumed, &limits) {
+                    Ok(None) => break Pause::NeedInput,
+                    Ok(Some(found)) => {
+                        request = found;
+                        (request.arguments(), request.length())
                     }
-                    let outcome = run::request(
-                        &self.worker.node,
-                        &mut self.session,
-                        request.arguments(),
-                        &mut output,
-                        &mut scratch,
-                    );
-                    match outcome {
-                        Outcome::Done => consumed += length,
-                        Outcome::Close => {
-                            consumed += length;
-                            break Pause::Close;
-                        }
-                        Outcome::Later(reply) => {
-                            consumed += length;
-                            break Pause::Later(reply);
-                        }
-                        Outcome::Hold(released) => break Pause::Hold(released),
+                    Err(error) => {
+                        let error = CommandError::Protocol(error);
+                        ReplyWriter::new(&mut output.bytes, self.session.protocol).error(&error);
+                        output.gate_nothing();
+                        break Pause::Close;
                     }
-                }
-                Err(error) => {
-                    let error = CommandError::Protocol(error);
-                    ReplyWriter::new(&mut output.bytes, self.session.protocol).error(&error);
-                    output.gate_nothing();
+                },
+            };
+            let outcome =
+                run::request(&self.worker.node, &mut self.session, arguments, &mut output, &mut scratch);
+            match outcome {
+                Outcome::Done => consumed += length,
+                Outcome::Close => {
+                    consumed += length;
                     break Pause::Close;
                 }
+                Outcome::Later(reply) => {
+                    consumed += length;
+                    break Pause::Later(reply);
+                }
+                Outcome::Hold(released) => break Pause::Hold(released),
             }
         };
+        drop(batch);
         scratch.end_turn(&self.worker.node, &self.session);
         drop(output);
         drop(scratch);
@@ -267,39 +268,34 @@ impl Connection {
     }
 }
 
-/// Has the memory fetched that the next requests of a pipeline need; returns the length of those that were looked at.
-fn look_ahead(worker: &Worker, bytes: &[u8], scratch: &mut RunScratch) -> usize {
+/// Has the memory fetched that a batch of requests needs.
+fn look_ahead(worker: &Worker, batch: &Batch<'_>, scratch: &mut RunScratch) {
+    if batch.all().len() < 2 {
+        return;
+    }
     let slots = worker.node.store.slots();
-    let (mut at, mut last, mut members) = (0, None, Members::new());
-    let mut is_one_key = true;
-    while !scratch.ahead.is_full() && members.len() < members.inline_size() {
-        let Some(Peeked { key, next, last: last_word, length }) = peek(&bytes[at..]) else {
-            // The rest is not there yet, or goes the long way.
-            at = bytes.len();
-            break;
-        };
-        if let Some(key) = key
-            && last != Some(key)
-        {
-            is_one_key &= last.is_none();
+    let (mut last_key, mut is_one_key, mut members) = (None, true, Members::new());
+    for words in batch.all() {
+        // Most commands have their (first) key here.
+        let [_, key, arguments @ ..] = words else { continue };
+        if last_key != Some(*key) {
+            is_one_key &= last_key.is_none();
             scratch.ahead.add(key);
-            last = Some(key);
+            last_key = Some(*key);
         }
-        if let Some(next) = next
+        if let [next, ..] = arguments
             && is_one_key
         {
-            members.push(MemberWords { next, last: last_word });
+            members.push(MemberWords { next, last: words[words.len() - 1] });
         }
-        at += length;
     }
     scratch.ahead.fetch(slots);
-    if let Some(key) = last
+    if let Some(key) = last_key
         && is_one_key
         && members.len() > 1
     {
         fetch_members(slots, key, &members);
     }
-    at
 }
 
 /// Why a run of requests stopped.

@@ -15,7 +15,7 @@ use holdfast_words::{Lsn, SlotId};
 use smallvec::SmallVec;
 
 use crate::command::errors::CommandError;
-use crate::command::{CommandId, CommandSpec, Flag, keys, resolve};
+use crate::command::{CommandId, CommandSpec, Flag, LastName, keys};
 use crate::commands::context::{CommandResult, DataContext, Next, NodeContext};
 use crate::config::{Config, MaxmemoryPolicy};
 use crate::dispatch::{Handler, handler};
@@ -52,6 +52,7 @@ pub struct RunScratch {
     routes: Option<Cache<Arc<ArcSwap<Routes>>, Arc<Routes>>>,
     clock: TurnClock,
     tally: Tally,
+    last_name: LastName,
 }
 
 impl RunScratch {
@@ -66,6 +67,7 @@ impl RunScratch {
             routes: node.cluster.as_ref().map(holdfast_replication::Handle::routes),
             clock: TurnClock::default(),
             tally: Tally::default(),
+            last_name: LastName::default(),
         }
     }
 
@@ -161,7 +163,7 @@ pub fn request(
         session.reply_mode = ReplyMode::Skip;
     }
     let mut id = None;
-    let outcome = resolve(arguments).and_then(|(found, spec)| {
+    let outcome = scratch.last_name.resolve(arguments).and_then(|(found, spec)| {
         id = Some(found);
         scratch.tally.turn_to(found, node, session, scratch.clock.wall_ms());
         match admit(node, session, found, spec, arguments, scratch)? {

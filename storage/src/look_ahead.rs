@@ -10,7 +10,8 @@ use crate::log::format::checked_record;
 use crate::mutation::peek_key;
 use crate::slots::Slots;
 use crate::types::ValueRef;
-use crate::types::table::{BATCH_MAX, hash_of};
+pub use crate::types::table::BATCH_MAX;
+use crate::types::table::hash_of;
 
 /// What may name a member in a request on a key: a hash's field and a set's member stand behind the key, a sorted set's member
 /// last.

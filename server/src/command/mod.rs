@@ -15,4 +15,4 @@ pub mod describe;
 
 pub use errors::CommandError;
 pub use generated::CommandId;
-pub use table::{Category, CommandSpec, Flag, resolve};
+pub use table::{Category, CommandSpec, Flag, LastName, resolve};

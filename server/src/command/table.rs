@@ -1,6 +1,8 @@
 //! What a row of the command table is made of, and finding a row by name. The rows themselves are data, generated from
 //! redis-server's own table (`generate.py`, `implemented.txt`, `additions.json`).
 
+use smallvec::SmallVec;
+
 use super::errors::CommandError;
 use super::generated::{COMMANDS, IDS};
 use crate::resp::Arguments;
@@ -222,21 +224,52 @@ impl CommandId {
     }
 }
 
+/// The name that was looked up last: requests of one command come in a row.
+#[derive(Default)]
+pub struct LastName {
+    name: SmallVec<[u8; 24]>,
+    id: Option<CommandId>,
+}
+
+impl LastName {
+    /// As [`resolve`].
+    ///
+    /// # Errors
+    /// As [`resolve`].
+    pub fn resolve(
+        &mut self,
+        arguments: Arguments<'_>,
+    ) -> Result<(CommandId, &'static CommandSpec), CommandError> {
+        let id = arguments.first().and_then(|name| self.lookup(name));
+        let id = id.ok_or_else(|| CommandError::unknown_command(arguments))?;
+        let mut spec = id.spec();
+        if let (Some(name), false) = (arguments.get(1), spec.subcommands.is_empty()) {
+            spec = spec.subcommand(name).ok_or_else(|| CommandError::unknown_subcommand(arguments))?;
+        }
+        if !spec.accepts_arity(arguments.len()) {
+            return Err(CommandError::wrong_arity(arguments));
+        }
+        Ok((id, spec))
+    }
+
+    /// As [`CommandId::lookup`].
+    fn lookup(&mut self, name: &[u8]) -> Option<CommandId> {
+        if self.id.is_none() || *self.name != *name {
+            self.id = CommandId::lookup(name);
+            self.name.clear();
+            // What is no name of a command may be of any length, and is not kept.
+            self.name.extend_from_slice(if self.id.is_some() { name } else { &[] });
+        }
+        self.id
+    }
+}
+
 /// The command (and its row, or its subcommand's) that these arguments call.
 ///
 /// # Errors
 /// No such command or subcommand, or a wrong number of arguments, in Redis's words.
 pub fn resolve(arguments: Arguments<'_>) -> Result<(CommandId, &'static CommandSpec), CommandError> {
-    let id = arguments.first().and_then(|name| CommandId::lookup(name));
-    let id = id.ok_or_else(|| CommandError::unknown_command(arguments))?;
-    let mut spec = id.spec();
-    if let (Some(name), false) = (arguments.get(1), spec.subcommands.is_empty()) {
-        spec = spec.subcommand(name).ok_or_else(|| CommandError::unknown_subcommand(arguments))?;
-    }
-    if !spec.accepts_arity(arguments.len()) {
-        return Err(CommandError::wrong_arity(arguments));
-    }
-    Ok((id, spec))
+    LastName::default().resolve(arguments)
 }
 
 const PLACES: usize = 4096;
@@ -319,11 +352,15 @@ mod tests {
     fn resolving_answers_with_redis_words() {
         let words =
             |text: &'static str| -> Vec<&'static [u8]> { text.split(' ').map(str::as_bytes).collect() };
-        let answer = |text: &'static str| match resolve(&words(text)) {
+        let mut last = LastName::default();
+        let mut answer = |text: &'static str| match last.resolve(&words(text)) {
             Ok((_, spec)) => spec.name.to_owned(),
             Err(error) => error.to_string(),
         };
-        assert_eq!(answer("GET a"), "get");
+        assert_eq!(
+            (answer("GET a"), answer("GET a"), answer("SET a b")),
+            ("get".into(), "get".into(), "set".into())
+        );
         assert_eq!(answer("Config Get a"), "config|get");
         assert_eq!(answer("get"), "ERR wrong number of arguments for 'get' command");
         assert_eq!(answer("config get"), "ERR wrong number of arguments for 'config|get' command");

@@ -8,12 +8,13 @@ use std::ops::Range;
 use holdfast_storage::number::parse_i64;
 use smallvec::SmallVec;
 
+use super::batch::{Batch, short_number};
 use super::quoting;
 
 /// Longest line (inline command, count or length) in a request; Redis's PROTO_INLINE_MAX_SIZE.
 pub const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Most arguments a client may send that has not shown the password.
-const UNAUTHENTICATED_ARGUMENTS_MAX: usize = 10;
+pub(super) const UNAUTHENTICATED_ARGUMENTS_MAX: usize = 10;
 /// Longest argument of a client that has not shown the password.
 const UNAUTHENTICATED_BULK_BYTES_MAX: usize = 16 * 1024;
 /// Ranges kept for the next request; a larger request's are given back.
@@ -132,6 +133,20 @@ enum Found {
 }
 
 impl RequestParser {
+    /// Fills the batch with the ordinary requests that `bytes` begin with; `false` when the first is not one, and for [`Self::next`].
+    pub fn batch<'b>(&mut self, bytes: &'b [u8], batch: &mut Batch<'b>, limits: &Limits) -> bool {
+        if !matches!(self.state, State::Start) {
+            return false;
+        }
+        batch.fill(bytes, limits);
+        if !batch.is_empty() {
+            // Of the first request's first line a part may have been searched before the rest came.
+            self.searched = 0;
+            self.forget();
+        }
+        !batch.is_empty()
+    }
+
     /// The request that begins at `buffer[*start..]`, or `None` when it is not there as a whole. Blank requests in front of
     /// it are passed over: `*start` moves behind them, and the caller may drop what lies before it. Between calls that
     /// answer `None` the caller keeps `buffer[*start..]` and appends to it.
@@ -144,14 +159,6 @@ impl RequestParser {
         start: &mut usize,
         limits: &Limits,
     ) -> Result<Option<Request<'a>>, ProtocolError> {
-        if matches!(self.state, State::Start)
-            && let Some(request) = whole(&buffer[*start..], limits)
-        {
-            // Of the request's first line a part may have been searched before the rest came.
-            self.searched = 0;
-            self.forget();
-            return Ok(Some(request));
-        }
         loop {
             let bytes = &buffer[*start..];
             let Some(found) = self.advance(bytes, limits)? else { return Ok(None) };
@@ -303,75 +310,6 @@ impl RequestParser {
         quoting::split_into(line, &mut self.inline, &mut self.ranges)
             .map_err(|quoting::UnbalancedQuotes| ProtocolError::UnbalancedQuotes)?;
         Ok(Some(if self.ranges.is_empty() { Found::Blank } else { Found::Inline }))
-    }
-}
-
-/// The request at the front, when it is there as a whole and there is nothing out of the ordinary about it, as about nearly all.
-/// What this declines goes the long way, which remembers how far it came and knows what is wrong.
-fn whole<'a>(bytes: &'a [u8], limits: &Limits) -> Option<Request<'a>> {
-    let (count, mut at) = short_number(bytes, b'*')?;
-    if count == 0 || count > UNAUTHENTICATED_ARGUMENTS_MAX && !limits.authenticated {
-        return None;
-    }
-    let mut arguments = SmallVec::new();
-    for _ in 0..count {
-        let rest = bytes.get(at..)?;
-        let (length, start) = short_number(rest, b'$')?;
-        if length > limits.bulk_max || rest.len() < start + length + 2 {
-            return None;
-        }
-        arguments.push(&rest[start..start + length]);
-        at += start + length + 2;
-    }
-    Some(Request { arguments, length: at })
-}
-
-/// The request at the front, as far as it is looked at before it is run.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Peeked<'b> {
-    /// Its second word, where most commands have their (first) key.
-    pub key: Option<&'b [u8]>,
-    /// The word behind that.
-    pub next: Option<&'b [u8]>,
-    /// The last word.
-    pub last: &'b [u8],
-    /// Bytes of the request.
-    pub length: usize,
-}
-
-/// Looks at the request at the front. Only at one that is there as a whole and has nothing out of the ordinary about it; whether it
-/// may be sent at all is not looked at.
-pub fn peek(bytes: &[u8]) -> Option<Peeked<'_>> {
-    let (count, mut at) = short_number(bytes, b'*')?;
-    let mut peeked = Peeked::default();
-    for index in 0..count {
-        let rest = bytes.get(at..)?;
-        let (length, start) = short_number(rest, b'$')?;
-        let word = rest.get(start..start + length + 2)?;
-        peeked.last = &word[..length];
-        match index {
-            1 => peeked.key = Some(peeked.last),
-            2 => peeked.next = Some(peeked.last),
-            _ => {}
-        }
-        at += start + length + 2;
-    }
-    peeked.length = at;
-    Some(peeked)
-}
-
-/// The number of one to three digits behind `kind` at the front, when its whole line is there, and the line's length.
-fn short_number(bytes: &[u8], kind: u8) -> Option<(usize, usize)> {
-    let digit = |byte: u8| usize::from(byte - b'0');
-    match *bytes {
-        [first, a @ b'0'..=b'9', b'\r', b'\n', ..] if first == kind => Some((digit(a), 4)),
-        [first, a @ b'1'..=b'9', b @ b'0'..=b'9', b'\r', b'\n', ..] if first == kind => {
-            Some((digit(a) * 10 + digit(b), 5))
-        }
-        [first, a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', b'\r', b'\n', ..] if first == kind => {
-            Some((digit(a) * 100 + digit(b) * 10 + digit(c), 6))
-        }
-        _ => None,
     }
 }
 

@@ -50,7 +50,7 @@ pub fn hash_of(key: &[u8]) -> u64 {
 }
 
 /// Keys of one batch at most whose memory is fetched together: it has to stay in the processor's nearest memory until it is used.
-pub(crate) const BATCH_MAX: usize = 16;
+pub const BATCH_MAX: usize = 16;
 
 /// The hashes of the keys of a batch.
 pub(crate) fn hashes_of<'k>(keys: impl Iterator<Item = &'k [u8]>) -> SmallVec<[u64; BATCH_MAX]> {

@@ -3,11 +3,24 @@
 use proptest::prelude::*;
 
 use super::*;
+use holdfast_storage::look_ahead::BATCH_MAX;
 
 type Outcome = (Vec<Vec<Vec<u8>>>, Option<ProtocolError>);
 
-/// Feeds `bytes` in pieces ending at `cuts`, dropping what was run after each piece, as a connection does.
-fn fed(bytes: &[u8], cuts: impl IntoIterator<Item = usize>, limits: &Limits) -> Outcome {
+/// Feeds `bytes` in pieces ending at `cuts`, dropping what was run after each piece, as a connection does; the long way alone finds
+/// the same.
+fn fed(bytes: &[u8], cuts: impl IntoIterator<Item = usize> + Clone, limits: &Limits) -> Outcome {
+    let outcome = fed_as(true, bytes, cuts.clone(), limits);
+    assert_eq!(outcome, fed_as(false, bytes, cuts, limits));
+    outcome
+}
+
+fn fed_as(
+    with_batches: bool,
+    bytes: &[u8],
+    cuts: impl IntoIterator<Item = usize>,
+    limits: &Limits,
+) -> Outcome {
     let mut parser = RequestParser::default();
     let mut buffer = Vec::new();
     let mut requests = Vec::new();
@@ -17,6 +30,14 @@ fn fed(bytes: &[u8], cuts: impl IntoIterator<Item = usize>, limits: &Limits) -> 
         fed = cut;
         let mut start = 0;
         loop {
+            let mut batch = Batch::default();
+            if with_batches && parser.batch(&buffer[start..], &mut batch, limits) {
+                while let Some((arguments, length)) = batch.next() {
+                    requests.push(arguments.iter().map(|argument| argument.to_vec()).collect());
+                    start += length;
+                }
+                continue;
+            }
             match parser.next(&buffer, &mut start, limits) {
                 Ok(Some(request)) => {
                     assert!(!request.arguments().is_empty());
@@ -236,26 +257,35 @@ fn a_drip_looks_at_each_byte_once() {
 }
 
 #[test]
-fn a_peek_sees_the_key_and_the_length_that_parsing_finds() {
+fn a_batch_ends_before_what_is_not_whole_or_out_of_the_ordinary() {
     let mut dice = fastrand::Rng::with_seed(11);
     for _ in 0..2000 {
-        let words = |dice: &mut fastrand::Rng| {
-            (0..dice.usize(1..6)).map(|_| vec![b'a'; dice.usize(..1200)]).collect::<Vec<_>>()
-        };
-        let arguments = words(&mut dice);
-        let mut bytes = encoded(&arguments);
-        let length = bytes.len();
-        bytes.extend_from_slice(&encoded(&words(&mut dice)));
-        let is_ordinary = arguments.iter().all(|word| word.len() < 1000);
-        match peek(&bytes) {
-            Some(found) => {
-                assert!(is_ordinary);
-                let word = |index: usize| arguments.get(index).map(Vec::as_slice);
-                let last = arguments.last().map_or(&[][..], Vec::as_slice);
-                assert_eq!(found, Peeked { key: word(1), next: word(2), last, length });
-            }
-            None => assert!(!is_ordinary),
+        let requests: Vec<Vec<Vec<u8>>> = (0..dice.usize(1..40))
+            .map(|_| {
+                let longest = if dice.u8(..20) == 0 { 1200 } else { 30 };
+                (0..dice.usize(1..6)).map(|_| vec![b'a'; dice.usize(..longest)]).collect()
+            })
+            .collect();
+        let whole = requests.iter().map(|words| encoded(words)).collect::<Vec<_>>();
+        let bytes = whole.concat();
+        let there = dice.usize(..=bytes.len());
+        let (mut parser, mut batch) = (RequestParser::default(), Batch::default());
+        let found = parser.batch(&bytes[..there], &mut batch, &Limits::default());
+        assert_eq!((found, batch.is_empty()), (batch.all().len() > 0, !found));
+        let (mut taken, count) = (0, batch.all().len());
+        for (words, encoded) in requests.iter().zip(&whole).take(count) {
+            let (arguments, length) = batch.next().unwrap();
+            assert_eq!(
+                (arguments, length),
+                (&words.iter().map(Vec::as_slice).collect::<Vec<_>>()[..], encoded.len())
+            );
+            taken += length;
         }
-        assert!(peek(&bytes[..dice.usize(..length)]).is_none(), "not there as a whole");
+        assert!(batch.next().is_none() && batch.is_empty());
+        let next = requests.get(batch.all().len());
+        let is_ordinary = |words: &Vec<Vec<u8>>| words.iter().all(|word| word.len() < 1000);
+        let is_there = |words: &Vec<Vec<u8>>| taken + encoded(words).len() <= there;
+        let is_full = batch.all().len() == BATCH_MAX || batch.all().map(<[_]>::len).sum::<usize>() >= 64;
+        assert!(is_full || !next.is_some_and(|words| is_ordinary(words) && is_there(words)));
     }
 }
