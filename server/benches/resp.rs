@@ -36,7 +36,7 @@ fn parse(criterion: &mut Criterion) {
             bencher.iter(|| {
                 let (bytes, mut batch) = (std::hint::black_box(bytes.as_slice()), Batch::default());
                 if parser.batch(bytes, &mut batch, &limits) {
-                    return batch.next().expect("a request").0.len();
+                    return batch.next_request().expect("a request").0.len();
                 }
                 let request = parser.next(bytes, &mut 0, &limits);
                 request.expect("a request").expect("all of it").arguments().len()
@@ -51,7 +51,7 @@ fn parse(criterion: &mut Criterion) {
             let mut words = 0;
             let mut batch = Batch::default();
             assert!(parser.batch(&bytes, &mut batch, &limits));
-            while let Some((arguments, _)) = batch.next() {
+            while let Some((arguments, _)) = batch.next_request() {
                 words += arguments.len();
             }
             words

@@ -169,7 +169,7 @@ impl Connection {
                 look_ahead(&self.worker, &batch, &mut scratch);
             }
             let request;
-            let (arguments, length) = match batch.next() {
+            let (arguments, length) = match batch.next_request() {
                 Some(next) => next,
                 None => match self.parser.next(bytes, &mut consumed, &limits) {
                     Ok(None) => break Pause::NeedInput,

@@ -68,7 +68,7 @@ impl<'b> Batch<'b> {
     }
 
     /// The next request's arguments, and the bytes it takes.
-    pub fn next(&mut self) -> Option<(Arguments<'_>, usize)> {
+    pub fn next_request(&mut self) -> Option<(Arguments<'_>, usize)> {
         let &Place { words_end, length } = self.requests.get(self.next)?;
         let words = &self.words[self.next_word..words_end];
         (self.next, self.next_word) = (self.next + 1, words_end);

@@ -110,15 +110,31 @@ fn cores_of(list: &str) -> Vec<u32> {
 /// # Errors
 /// When it has ended.
 pub fn cpu_seconds(pid: u32) -> Result<f64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).context("the server has ended")?;
-    let ticks = cpu_ticks(&text).with_context(|| format!("/proc/{pid}/stat is not understood: {text}"))?;
+    seconds_in(&format!("/proc/{pid}/stat"), UTIME)
+}
+
+/// Seconds of CPU, user and system, of the programs that this one has run and waited for.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn cpu_seconds_of_ended_children() -> Result<f64> {
+    seconds_in("/proc/self/stat", CUTIME)
+}
+
+/// Two fields of `/proc/PID/stat` (proc(5)), user and system, by the number of the first.
+fn seconds_in(path: &str, first: usize) -> Result<f64> {
+    let text = fs::read_to_string(path).with_context(|| format!("{path} (has the process ended?)"))?;
+    let ticks = cpu_ticks(&text, first).with_context(|| format!("{path} is not understood: {text}"))?;
     Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
-/// utime and stime, the 14th and 15th field; the second is a name in brackets that may hold anything.
-fn cpu_ticks(stat: &str) -> Option<u64> {
+const UTIME: usize = 14;
+const CUTIME: usize = 16;
+
+/// This field and the next; the second is a name in brackets that may hold anything.
+fn cpu_ticks(stat: &str, first: usize) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace().skip(11);
+    let mut fields = fields.split_whitespace().skip(first - 3);
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
 }
 
@@ -193,8 +209,9 @@ mod tests {
     fn cores_and_process_times_are_read_as_linux_writes_them() {
         assert_eq!(cores_of("0-2,5"), [0, 1, 2, 5]);
         assert_eq!(cores_of("7"), [7]);
-        let stat = "42 (a) (b) S 1 42 42 0 -1 4194560 1 0 0 0 123 77 0 0 20 0 1 0 5 6 7";
-        assert_eq!(cpu_ticks(stat), Some(200));
+        let stat = "42 (a) (b) S 1 42 42 0 -1 4194560 1 0 0 0 123 77 5 6 20 0 1 0 5 6 7";
+        assert_eq!((cpu_ticks(stat, UTIME), cpu_ticks(stat, CUTIME)), (Some(200), Some(11)));
+        assert!(cpu_seconds_of_ended_children().unwrap() >= 0.0);
         assert!(cpu_seconds(std::process::id()).unwrap() >= 0.0);
         assert!(status_kib(std::process::id(), "VmRSS").unwrap() > 100);
         assert!(

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::machine::{Cores, Place, cpu_seconds};
+use crate::machine::{Cores, Place, cpu_seconds, cpu_seconds_of_ended_children};
 use crate::options::Options;
 use crate::servers::Server;
 
@@ -61,6 +61,8 @@ pub struct Sample {
     pub rate: f64,
     /// Microseconds of the server's CPU per request.
     pub cpu_us: f64,
+    /// The part of the time in which redis-benchmark had a core: near 1 the rate is its own limit.
+    pub load_busy: f64,
 }
 
 /// The same test on both servers, one after the other.
@@ -114,14 +116,16 @@ pub fn run_at(
     } else {
         command.args(test.command);
     }
-    let before = cpu_seconds(server.pid())?;
+    let (before, load_before) = (cpu_seconds(server.pid())?, cpu_seconds_of_ended_children()?);
     let output = command.output().context("redis-benchmark cannot be started; is it installed?")?;
     let used = cpu_seconds(server.pid())? - before;
+    let load_used = cpu_seconds_of_ended_children()? - load_before;
     let said = String::from_utf8_lossy(&output.stdout);
     let complaint = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "redis-benchmark failed with {}: {said}{complaint}", output.status);
     let rate = rate_of(&said).with_context(|| format!("redis-benchmark gives no rate: {said}{complaint}"))?;
-    Ok(Sample { rate, cpu_us: used * 1e6 / options.requests as f64 })
+    let requests = options.requests as f64;
+    Ok(Sample { rate, cpu_us: used * 1e6 / requests, load_busy: load_used * rate / requests })
 }
 
 /// MSET as redis-benchmark sends it, but with keys of one slot, as a cluster node demands.

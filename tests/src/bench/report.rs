@@ -53,9 +53,9 @@ pub fn markdown(options: &Options, cores: &Cores, servers: &[Server; 2], rows: &
 pub fn table(rows: &[Row]) -> String {
     let mut text = String::new();
     text.push_str(
-        "| test | P | rate | CPU per request | requests/s: holdfast | redis | CPU µs: holdfast | redis |\n",
+        "| test | P | rate | CPU per request | requests/s: holdfast | redis | CPU µs: holdfast | redis | load busy: holdfast | redis |\n",
     );
-    text.push_str("|---|---|---|---|---|---|---|---|\n");
+    text.push_str("|---|---|---|---|---|---|---|---|---|---|\n");
     for row in rows {
         text.push_str(&line(row));
     }
@@ -71,11 +71,13 @@ fn line(row: &Row) -> String {
     let median = |value: &dyn Fn(&Pair) -> f64| of(value).map_or(f64::NAN, |spread| spread.median);
     writeln!(
         text,
-        " {:.0} | {:.0} | {:.2} | {:.2} |",
+        " {:.0} | {:.0} | {:.2} | {:.2} | {:.0} % | {:.0} % |",
         median(&|pair| pair.holdfast.rate),
         median(&|pair| pair.redis.rate),
         median(&|pair| pair.holdfast.cpu_us),
         median(&|pair| pair.redis.cpu_us),
+        100.0 * median(&|pair| pair.holdfast.load_busy),
+        100.0 * median(&|pair| pair.redis.load_busy),
     )
     .expect("writing to a String cannot fail");
     text
@@ -91,7 +93,7 @@ mod tests {
     use crate::measure::Sample;
 
     fn pair(holdfast: (f64, f64), redis: (f64, f64)) -> Pair {
-        let sample = |(rate, cpu_us)| Sample { rate, cpu_us };
+        let sample = |(rate, cpu_us)| Sample { rate, cpu_us, load_busy: 0.5 };
         Pair { holdfast: sample(holdfast), redis: sample(redis) }
     }
 
@@ -105,7 +107,7 @@ mod tests {
         let row = Row { test: "set".to_owned(), pipeline: 16, pairs };
         assert_eq!(
             line(&row),
-            "| SET | 16 | **1.50** (1.00..4.00) | **1.00** (0.50..1.50) | 300 | 100 | 2.00 | 2.00 |\n"
+            "| SET | 16 | **1.50** (1.00..4.00) | **1.00** (0.50..1.50) | 300 | 100 | 2.00 | 2.00 | 50 % | 50 % |\n"
         );
     }
 

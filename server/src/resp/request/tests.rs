@@ -32,7 +32,7 @@ fn fed_as(
         loop {
             let mut batch = Batch::default();
             if with_batches && parser.batch(&buffer[start..], &mut batch, limits) {
-                while let Some((arguments, length)) = batch.next() {
+                while let Some((arguments, length)) = batch.next_request() {
                     requests.push(arguments.iter().map(|argument| argument.to_vec()).collect());
                     start += length;
                 }
@@ -274,14 +274,14 @@ fn a_batch_ends_before_what_is_not_whole_or_out_of_the_ordinary() {
         assert_eq!((found, batch.is_empty()), (batch.all().len() > 0, !found));
         let (mut taken, count) = (0, batch.all().len());
         for (words, encoded) in requests.iter().zip(&whole).take(count) {
-            let (arguments, length) = batch.next().unwrap();
+            let (arguments, length) = batch.next_request().unwrap();
             assert_eq!(
                 (arguments, length),
                 (&words.iter().map(Vec::as_slice).collect::<Vec<_>>()[..], encoded.len())
             );
             taken += length;
         }
-        assert!(batch.next().is_none() && batch.is_empty());
+        assert!(batch.next_request().is_none() && batch.is_empty());
         let next = requests.get(batch.all().len());
         let is_ordinary = |words: &Vec<Vec<u8>>| words.iter().all(|word| word.len() < 1000);
         let is_there = |words: &Vec<Vec<u8>>| taken + encoded(words).len() <= there;

@@ -155,7 +155,8 @@ fn judge(
 fn describe(findings: &mut Findings, pipeline: u32, rows: &[Row], goals: (&[f64], &[f64])) -> Result<()> {
     findings.paragraph(&format!(
         "redis-benchmark, 50 clients, {pipeline} request{} at a time. Ratios are {} / {}: of the rate (higher is better) and of the \
-         server's CPU time per request (lower is better), medians of pairs with (smallest..largest).",
+         server's CPU time per request (lower is better), medians of pairs with (smallest..largest). Load busy: the part of the time in \
+         which redis-benchmark had its core; near 100 % the rate is its limit and not the server's.",
         if pipeline == 1 { "" } else { "s" },
         Kind::Holdfast.name(),
         Kind::Redis.name(),
