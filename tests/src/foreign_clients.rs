@@ -1,6 +1,7 @@
 //! Client libraries of other languages, installed once under `target/clients`. Where a language or the network is missing, its
 //! test is skipped with a printed message.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -38,19 +39,27 @@ pub fn python(target_tmp: &str) -> Result<PathBuf, String> {
     }
     let environment = directory(target_tmp).join("python");
     let python = environment.join("bin/python");
-    if has_redis(&python) {
-        return Ok(python);
-    }
-    run(Command::new(system).args(["-m", "venv"]).arg(&environment))?;
-    run(Command::new(&python).args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        REDIS_PY,
-    ]))?;
+    install_once(&environment, || {
+        run(Command::new(system).args(["-m", "venv"]).arg(&environment))?;
+        let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+        run(Command::new(&python).args(install).arg(REDIS_PY))
+    })?;
     Ok(python)
+}
+
+/// Installs something in `place`, unless that was done before: one test, of whatever process, while the others wait for it.
+fn install_once(place: &Path, install: impl FnOnce() -> Result<Output, String>) -> Result<(), String> {
+    let told = |error: std::io::Error| format!("{}: {error}", place.display());
+    std::fs::create_dir_all(place).map_err(told)?;
+    let lock = File::create(place.join("lock")).map_err(told)?;
+    lock.lock().map_err(told)?;
+    // What was broken off is done again: the mark comes last.
+    let mark = place.join("installed");
+    if !mark.exists() {
+        install()?;
+        std::fs::write(mark, "").map_err(told)?;
+    }
+    Ok(())
 }
 
 /// The `node_modules` with ioredis in it.
@@ -61,10 +70,9 @@ pub fn ioredis(target_tmp: &str) -> Result<PathBuf, String> {
     run(Command::new("node").arg("--version"))?;
     let place = directory(target_tmp).join("node");
     let modules = place.join("node_modules");
-    if !modules.join("ioredis/package.json").exists() {
-        std::fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
+    install_once(&place, || {
         let install = ["install", "--silent", "--no-audit", "--no-fund", "--prefix", "."];
-        run(Command::new("npm").current_dir(&place).args(install).arg(IOREDIS))?;
-    }
+        run(Command::new("npm").current_dir(&place).args(install).arg(IOREDIS))
+    })?;
     Ok(modules)
 }
